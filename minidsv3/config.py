@@ -1,0 +1,384 @@
+"""The sizes of a model, named as in DeepSeek's released `config_671B.json`, and the plan of a training run.
+
+A `ModelConfig` says how wide and how deep; it computes nothing but counts. A `TrainConfig` says how many
+steps, how large a batch, and where each schedule of the report bends (section 4.2: learning rate, batch,
+bias speed gamma, MTP weight lambda). `ModelConfig.preset("nano")` reads `data/models/nano.toml`.
+
+Does: presets, checks that sizes fit together, exact parameter counts, the plan of V3 and its scaled-down twin.
+Does not: read Hugging Face's `config.json` (`minidsv3.checkpoint` does), hold weights.
+
+    >>> config = ModelConfig.preset("v3")
+    >>> config.kv_lora_rank + config.qk_rope_head_dim            # what the latent cache keeps of a token
+    576
+    >>> ModelConfig.preset("mini").parameter_counts()["trainable"]
+    14188736
+
+Next: minidsv3.hardware
+"""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any, Self
+
+__all__ = ["ModelConfig", "RopeScaling", "TrainConfig", "near", "preset_names"]
+
+
+def near(name: str, known: list[str]) -> str:
+    """Say which names are known, the nearest first; for error messages.
+
+    >>> near("nana", ["mini", "nano"])
+    "did you mean 'nano'? known: mini, nano"
+    """
+    guess = difflib.get_close_matches(name, known, n=1)
+    return (f"did you mean '{guess[0]}'? " if guess else "") + "known: " + ", ".join(known)
+
+
+@lru_cache
+def preset_names() -> list[str]:
+    """Names of the presets shipped in `data/models`, sorted."""
+    folder = resources.files("minidsv3") / "data" / "models"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _preset_table(name: str) -> dict[str, Any]:
+    if name not in preset_names():
+        raise ValueError(f"expected a preset, got {name!r}: {near(name, preset_names())}")
+    text = (resources.files("minidsv3") / "data" / "models" / f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """YaRN's constants (report section 4.3; alpha and beta of the report are beta_slow and beta_fast)."""
+
+    factor: float
+    original_seq_len: int
+    beta_fast: float = 32
+    beta_slow: float = 1
+    mscale: float = 1.0
+    mscale_all_dim: float = 1.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a DeepSeek-V3-shaped model; every field that DeepSeek's `config_671B.json` has keeps its name.
+
+    `q_lora_rank = 0` means no query latent (Moonlight, V2-Lite). The three `mtp_*` fields choose between the
+    conventions that the report leaves open; the defaults are those of the published checkpoint.
+    """
+
+    vocab_size: int  # V
+    dim: int  # D, width of the residual stream
+    inter_dim: int  # width of the dense FFNs
+    moe_inter_dim: int  # width of one routed expert
+    n_layers: int  # L
+    n_dense_layers: int  # the first of them have a dense FFN
+    n_heads: int  # H
+    n_routed_experts: int  # E
+    n_shared_experts: int
+    n_activated_experts: int  # K
+    n_expert_groups: int  # G
+    n_limited_groups: int  # groups kept for a token
+    route_scale: float
+    kv_lora_rank: int  # d_c
+    qk_nope_head_dim: int  # d_h
+    qk_rope_head_dim: int  # d_R
+    v_head_dim: int
+    q_lora_rank: int = 0  # d_c'; 0: no query latent
+    score_func: str = "sigmoid"
+    norm_topk_prob: bool = True
+    norm_eps: float = 1e-6  # RMSNorm of the residual stream; the latent norms are always 1e-6
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    max_seq_len: int = 4096
+    n_mtp_layers: int = 0  # D of the report's section 2.2
+    mtp_order: str = "embedding-first"  # or "state-first", the order in which the report prints eq. 21
+    mtp_state_after_norm: bool = True  # h^0 is taken after model.norm; False: before
+    mtp_chain_after_norm: bool = True  # h^k is passed on after shared_head.norm; False: before
+    initializer_range: float = 0.02
+    bos_token_id: int = 0
+    eos_token_id: int = 1
+
+    def __post_init__(self) -> None:
+        for problem in self._problems():
+            raise ValueError(f"model config: {problem}")
+
+    def _problems(self) -> list[str]:
+        """Everything that does not fit together, in words."""
+        said: list[str] = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and (isinstance(value, bool) or not isinstance(value, int)):
+                said.append(f"expected {field.name} to be a whole number, got {value!r}")
+            elif field.type is int and value < (0 if field.name in _MAY_BE_ZERO else 1):
+                least = 0 if field.name in _MAY_BE_ZERO else 1
+                said.append(f"expected {field.name} >= {least}, got {value}")
+        if said:
+            return said
+        if self.qk_rope_head_dim % 2:
+            said.append(f"expected an even qk_rope_head_dim (RoPE turns pairs), got {self.qk_rope_head_dim}")
+        if self.n_dense_layers > self.n_layers:
+            said.append(f"expected n_dense_layers <= n_layers={self.n_layers}, got {self.n_dense_layers}")
+        if self.n_dense_layers < self.n_layers or self.n_mtp_layers:
+            said += self._expert_problems()
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                said.append(f"expected {name} one of {allowed}, got {getattr(self, name)!r}")
+        return said
+
+    def _expert_problems(self) -> list[str]:
+        experts, groups, kept = self.n_routed_experts, self.n_expert_groups, self.n_limited_groups
+        if experts % groups:
+            return [f"expected n_routed_experts divisible by n_expert_groups={groups}, got {experts}"]
+        if kept > groups:
+            return [f"expected n_limited_groups <= n_expert_groups={groups}, got {kept}"]
+        held = kept * (experts // groups)
+        if self.n_activated_experts > held:
+            return [
+                f"expected n_activated_experts <= {held}, what {kept} kept groups of {experts // groups} "
+                f"hold, got {self.n_activated_experts}"
+            ]
+        if groups > 1 and experts // groups < 2:
+            return [f"expected at least 2 experts a group (a group's score is its best two), got {experts // groups}"]
+        return []
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The preset `name` of `data/models`, with some fields changed."""
+        return cls.from_dict({**_preset_table(name)["model"], **changes})
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Self:
+        """Build from plain values; unknown and missing fields are errors."""
+        table = dict(table)
+        _check_fields(cls, table, "model config")
+        if isinstance(table.get("rope_scaling"), Mapping):
+            _check_fields(RopeScaling, table["rope_scaling"], "rope_scaling")
+            table["rope_scaling"] = RopeScaling(**table["rope_scaling"])
+        return cls(**table)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @property
+    def qk_head_dim(self) -> int:
+        """Width of a query or key: d_h + d_R."""
+        return self.qk_nope_head_dim + self.qk_rope_head_dim
+
+    @property
+    def softmax_scale(self) -> float:
+        """1 / sqrt(d_h + d_R), times YaRN's squared magnitude where YaRN is configured (eq. 10, section 4.3)."""
+        scaling = self.rope_scaling
+        return self.qk_head_dim**-0.5 * (_mscale(scaling.factor, scaling.mscale_all_dim) ** 2 if scaling else 1)
+
+    def is_moe(self, layer: int) -> bool:
+        """Whether a layer's FFN is a mixture of experts; the MTP blocks (layers >= n_layers) always are."""
+        return layer >= self.n_dense_layers
+
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor under its published checkpoint name, in the order of the layers.
+
+        MTP modules are layers n_layers, n_layers + 1, …; their copies of embedding and head, which the
+        published files repeat, are shared with the main model and not listed.
+        """
+        shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (self.vocab_size, self.dim)}
+        for layer in range(self.n_layers):
+            shapes |= self._block_shapes(layer)
+        shapes |= {"model.norm.weight": (self.dim,), "lm_head.weight": (self.vocab_size, self.dim)}
+        for layer in range(self.n_layers, self.n_layers + self.n_mtp_layers):
+            at = f"model.layers.{layer}."
+            shapes |= {f"{at}enorm.weight": (self.dim,), f"{at}hnorm.weight": (self.dim,)}
+            shapes |= {f"{at}eh_proj.weight": (self.dim, 2 * self.dim)}
+            shapes |= self._block_shapes(layer)
+            shapes |= {f"{at}shared_head.norm.weight": (self.dim,)}
+        return shapes
+
+    def _block_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        at, d, h = f"model.layers.{layer}.", self.dim, self.n_heads
+        shapes: dict[str, tuple[int, ...]] = {f"{at}input_layernorm.weight": (d,)}
+        attention = {"kv_a_proj_with_mqa": (self.kv_lora_rank + self.qk_rope_head_dim, d)}
+        if self.q_lora_rank:
+            shapes |= {f"{at}self_attn.q_a_layernorm.weight": (self.q_lora_rank,)}
+            attention |= {"q_a_proj": (self.q_lora_rank, d), "q_b_proj": (h * self.qk_head_dim, self.q_lora_rank)}
+        else:
+            attention |= {"q_proj": (h * self.qk_head_dim, d)}
+        attention |= {"kv_b_proj": (h * (self.qk_nope_head_dim + self.v_head_dim), self.kv_lora_rank)}
+        attention |= {"o_proj": (d, h * self.v_head_dim)}
+        shapes |= {f"{at}self_attn.{name}.weight": shape for name, shape in attention.items()}
+        shapes |= {f"{at}self_attn.kv_a_layernorm.weight": (self.kv_lora_rank,)}
+        shapes |= {f"{at}post_attention_layernorm.weight": (d,)}
+        if not self.is_moe(layer):
+            return shapes | _ffn_shapes(f"{at}mlp.", d, self.inter_dim)
+        shapes |= {f"{at}mlp.gate.weight": (self.n_routed_experts, d)}
+        shapes |= {f"{at}mlp.gate.e_score_correction_bias": (self.n_routed_experts,)}
+        for expert in range(self.n_routed_experts):
+            shapes |= _ffn_shapes(f"{at}mlp.experts.{expert}.", d, self.moe_inter_dim)
+        if self.n_shared_experts:
+            shapes |= _ffn_shapes(f"{at}mlp.shared_experts.", d, self.n_shared_experts * self.moe_inter_dim)
+        return shapes
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers of parameters, by exact arithmetic over the tensors.
+
+        `total` is the main model with the router biases, `trainable` without them (no gradient reaches them);
+        `active` is what one token meets, embedding and head
+        included; `active_without_embedding` leaves out the embedding, a look-up; `mtp` is the modules' own,
+        `stored` adds the copies of embedding and head that the published files keep for each module.
+        """
+        by_part = dict.fromkeys(("embedding", "head", "attention", "dense", "routed", "shared", "gate", "norm"), 0)
+        mtp = 0
+        for name, shape in self.tensor_shapes().items():
+            size = _product(shape)
+            if _layer_of(name) >= self.n_layers:
+                mtp += size
+            else:
+                by_part[_part_of(name)] += size
+        total = sum(by_part.values())
+        idle = by_part["routed"] - by_part["routed"] * self.n_activated_experts // self.n_routed_experts
+        return by_part | {
+            "total": total,
+            "trainable": total - self.n_routed_experts * (self.n_layers - self.n_dense_layers),
+            "active": total - idle,
+            "active_without_embedding": total - idle - by_part["embedding"],
+            "mtp": mtp,
+            "stored": total + mtp + self.n_mtp_layers * (by_part["embedding"] + by_part["head"]),
+        }
+
+
+_MAY_BE_ZERO = {"n_dense_layers", "n_shared_experts", "q_lora_rank", "n_mtp_layers", "bos_token_id", "eos_token_id"}
+_CHOICES = {"score_func": ("sigmoid",), "mtp_order": ("embedding-first", "state-first")}
+_PARTS = {
+    "embed_tokens": "embedding",
+    "lm_head": "head",
+    "mlp.experts": "routed",
+    "shared_experts": "shared",
+    "mlp.gate.": "gate",
+    "norm": "norm",
+    "self_attn": "attention",
+    "mlp": "dense",
+}
+
+
+def _ffn_shapes(at: str, dim: int, width: int) -> dict[str, tuple[int, ...]]:
+    return {
+        f"{at}gate_proj.weight": (width, dim),
+        f"{at}up_proj.weight": (width, dim),
+        f"{at}down_proj.weight": (dim, width),
+    }
+
+
+def _part_of(name: str) -> str:
+    return next(part for key, part in _PARTS.items() if key in name)
+
+
+def _layer_of(name: str) -> int:
+    return int(name.split(".")[2]) if name.startswith("model.layers.") else -1
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def _mscale(factor: float, weight: float) -> float:
+    import math
+
+    return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+
+def _check_fields(cls: type, table: Mapping[str, Any], what: str) -> None:
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for name in table:
+        if name not in fields:
+            raise ValueError(f"{what}: unknown field {name!r}; {near(name, sorted(fields))}")
+    for name, field in fields.items():
+        if name not in table and field.default is dataclasses.MISSING:
+            raise ValueError(f"{what}: missing field {name!r}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The plan of a run: steps, batch, and the schedules, each placed by fractions of the run's length.
+
+    Fractions are of the tokens of the whole run. Where V3's report gives no value or shape (batch ramp,
+    AdamW's eps, which tensors decay, EMA's rate) the choice is ours.
+    """
+
+    steps: int = 1000
+    seq_len: int = 256  # T
+    batch_sequences: int = 8  # sequences a step once the ramp is over
+    ramp_start_sequences: int = 4  # sequences a step at the start (V3: 3072 -> 15360)
+    ramp_fraction: float = 0.1  # part of the run's steps over which the batch grows, in equal stairs (ours)
+    learning_rate: float = 3e-3
+    warmup_fraction: float = 0.02  # V3: 2,000 steps
+    constant_fraction: float = 0.1  # V3: flat until 10T of 14.8T tokens
+    final_rate_ratio: float = 0.1  # V3: cosine from 2.2e-4 to 2.2e-5
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8  # not published
+    weight_decay: float = 0.1
+    clip_norm: float = 1.0
+    bias_speed: float = 0.001  # gamma of the sign rule
+    bias_freeze_fraction: float = 0.966  # V3: gamma is 0 for the last 500B of 14.8T tokens
+    balance_weight: float = 0.0001  # alpha of eq. 17
+    balance_counts: str = "top-k of scores"  # as eq. 18 prints it; or "routed", as most engines count
+    mtp_weight: float = 0.3  # lambda of eq. 25
+    mtp_weight_late: float = 0.1
+    mtp_drop_fraction: float = 0.676  # V3: lambda drops at 10T of 14.8T tokens
+    mtp_divisor: str = "T"  # eq. 24 as printed; or "T-k", the mean over a depth's own terms
+    fim_rate: float = 0.1
+    split_rate: float = 0.1  # share of joined punctuation + newline tokens that are split (not published)
+    ema_decay: float = 0.99  # V3 keeps an EMA and gives no rate
+    checkpoint_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+                raise ValueError(f"train config: expected {field.name} to be a whole number >= 0, got {value!r}")
+            if field.name.endswith("_fraction") and not 0 <= value <= 1:
+                raise ValueError(f"train config: expected {field.name} between 0 and 1, got {value!r}")
+        for name in ("steps", "seq_len", "batch_sequences", "ramp_start_sequences", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train config: expected {name} >= 1, got {getattr(self, name)}")
+        for name, allowed in {"balance_counts": ("top-k of scores", "routed"), "mtp_divisor": ("T", "T-k")}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"train config: expected {name} one of {allowed}, got {getattr(self, name)!r}")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The plan that goes with a model preset, with some fields changed."""
+        return cls.from_dict({**_preset_table(name).get("training", {}), **changes})
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Self:
+        """Build from plain values; unknown fields are errors."""
+        _check_fields(cls, table, "train config")
+        return cls(**table)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def v3(cls) -> Self:
+        """The real plan (report section 4.2): 14.8T tokens in sequences of 4,096."""
+        return cls.preset("v3")
+
+
+def load_json_config(text: str, cls: type[ModelConfig] | type[TrainConfig]) -> ModelConfig | TrainConfig:
+    """Read a config that `to_dict` wrote as JSON."""
+    table = json.loads(text)
+    if not isinstance(table, dict):
+        raise ValueError(f"expected a JSON object with the fields of {cls.__name__}, got {type(table).__name__}")
+    return cls.from_dict(table)

@@ -1,0 +1,111 @@
+"""The machine that interprets the model: hardware, a precision policy and, when asked, a trace.
+
+`Machine()` computes in float32 as fast as NumPy can: its methods *are* the primitives. A tracing machine
+shadows them with recording ones, so a machine that does not trace pays nothing for it.
+`Machine(dtype="float64")` is for gradient checks.
+
+Does: float32 and float64, traces, kept values. Does not: BF16 and FP8, which are policies of their own: a policy
+is a function that wraps a primitive by name, and `Machine(policy=...)` takes it.
+
+    >>> import numpy as np
+    >>> machine = Machine(trace=True, keep="mla.out")
+    >>> y = machine.linear(np.ones((2, 3), "f"), np.ones((4, 3), "f"), at="mla.out")
+    >>> row = machine.trace[0]
+    >>> row.op, row.matrix_flops, row.bytes
+    ('mla.out', 48, {'activation': 56, 'weight': 48})
+
+Next: minidsv3.machine.parallel
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from minidsv3.config import near
+from minidsv3.hardware import Hardware, load_hardware
+from minidsv3.machine import primitives as p
+from minidsv3.machine.catalogue import Op, catalogue, look_up, symbols
+from minidsv3.machine.trace import Recorder, Row, Trace
+
+__all__ = ["Machine", "Op", "Policy", "Row", "Trace", "catalogue", "look_up", "symbols"]
+
+Policy = Callable[[str, Callable[..., Any]], Callable[..., Any]]
+"""Takes a primitive's name and function, gives the function to run in its place."""
+
+PRECISIONS = ("fp32",)
+
+
+class Machine:
+    """Runs primitives.
+
+    hardware: a name or path for `load_hardware`, read when first asked for.
+    precision: "fp32". policy: wraps every primitive (precision work, what-ifs).
+    trace: write one row per primitive to `.trace`; keep: op patterns whose values the rows hold.
+    dtype: "float32" or "float64", the format parameters are taken in.
+    """
+
+    def __init__(
+        self,
+        hardware: str = "h800",
+        precision: str = "fp32",
+        trace: bool = False,
+        keep: str | Iterable[str] = (),
+        dtype: str = "float32",
+        policy: Policy | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"expected a precision, got {precision!r}: {near(precision, list(PRECISIONS))}")
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"expected dtype 'float32' or 'float64', got {dtype!r}")
+        self.precision, self.dtype = precision, np.dtype(dtype)
+        self.layer: int | None = None  # where the model stands; set by the model, read by a trace
+        self.expert: int | None = None
+        self._hardware_name, self._hardware = hardware, None if isinstance(hardware, str) else hardware
+        self._recorder = Recorder(self, [keep] if isinstance(keep, str) else keep) if trace else None
+        for wrap in (policy, self._recorder.wrap if self._recorder else None):
+            if wrap is not None:
+                self._wrap_primitives(wrap)
+
+    def _wrap_primitives(self, wrap: Policy) -> None:
+        """Shadow each primitive, and its backward, on this instance alone."""
+        for name in p.PRIMITIVES:
+            for full in (name, f"{name}_backward"):
+                if hasattr(self, full):
+                    setattr(self, full, wrap(full, getattr(self, full)))
+
+    @property
+    def hardware(self) -> Hardware:
+        """The machine's hardware description."""
+        if self._hardware is None:
+            self._hardware = load_hardware(self._hardware_name)
+        return self._hardware
+
+    @property
+    def tracing(self) -> bool:
+        """Whether primitives write rows."""
+        return self._recorder is not None
+
+    @property
+    def trace(self) -> Trace:
+        """The rows so far; ValueError if the machine does not trace."""
+        if self._recorder is None:
+            raise ValueError("expected a tracing machine; make it with Machine(trace=True)")
+        return self._recorder.rows
+
+    linear, linear_backward = staticmethod(p.linear), staticmethod(p.linear_backward)
+    contract, contract_backward = staticmethod(p.contract), staticmethod(p.contract_backward)
+    embedding, embedding_backward = staticmethod(p.embedding), staticmethod(p.embedding_backward)
+    rmsnorm, rmsnorm_backward = staticmethod(p.rmsnorm), staticmethod(p.rmsnorm_backward)
+    rope, rope_backward = staticmethod(p.rope), staticmethod(p.rope_backward)
+    softmax, softmax_backward = staticmethod(p.softmax), staticmethod(p.softmax_backward)
+    sigmoid, sigmoid_backward = staticmethod(p.sigmoid), staticmethod(p.sigmoid_backward)
+    swiglu, swiglu_backward = staticmethod(p.swiglu), staticmethod(p.swiglu_backward)
+    add, top_k = staticmethod(p.add), staticmethod(p.top_k)
+    dispatch, dispatch_backward = staticmethod(p.dispatch), staticmethod(p.dispatch_backward)
+    scale, scale_backward = staticmethod(p.scale), staticmethod(p.scale_backward)
+    combine, combine_backward = staticmethod(p.combine), staticmethod(p.combine_backward)
+    renormalise, renormalise_backward = staticmethod(p.renormalise), staticmethod(p.renormalise_backward)
+    balance, balance_backward = staticmethod(p.balance), staticmethod(p.balance_backward)
+    cross_entropy, cross_entropy_backward = staticmethod(p.cross_entropy), staticmethod(p.cross_entropy_backward)
+    adamw = staticmethod(p.adamw)

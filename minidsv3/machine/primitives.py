@@ -1,0 +1,355 @@
+"""The arithmetic that the model is written in: each primitive next to its backward.
+
+A token axis is written N (all tokens of a batch, B sequences of T laid end to end). Names with `d_` in
+front are gradients of the loss. A forward returns what its backward needs beside the result. Every function
+takes `at`, the id of the op it is used for; only a tracing machine reads it.
+
+Does: plain NumPy in the dtype of its operands, with few temporaries. Does not: round (a precision policy
+does), count (a trace does), know the model.
+
+    >>> import numpy as np
+    >>> x, W = np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [0.5, 0.0]])
+    >>> linear(x, W)
+    array([[11. ,  0.5]])
+    >>> linear_backward(np.array([[1.0, 0.0]]), x, W)
+    (array([[3., 4.]]), array([[1., 2.],
+           [0., 0.]]))
+
+Next: minidsv3.machine.trace
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PRIMITIVES", "Plan"]
+
+Array = NDArray[Any]
+
+
+# ---- matrix products ------------------------------------------------------------------------------------------
+
+
+def linear(x: Array, W: Array, at: str = "", out: Array | None = None) -> Array:
+    """Y = x W^T.  x: [N, D]  W: [R, D]  ->  [N, R]."""
+    return np.matmul(x, W.T, out=out)
+
+
+def linear_backward(
+    d_y: Array, x: Array, W: Array, at: str = "", d_x: Array | None = None, d_W: Array | None = None
+) -> tuple[Array, Array]:
+    """Dgrad and Wgrad.  d_y: [N, R]  ->  d_x [N, D], d_W [R, D], in the arrays given if they are."""
+    return np.matmul(d_y, W, out=d_x), np.matmul(d_y.T, x, out=d_W)
+
+
+def contract(a: Array, b: Array, at: str = "") -> Array:
+    """Matrix product over the last axis of a and the last but one of b; leading axes go together."""
+    return np.matmul(a, b)
+
+
+def contract_backward(d_y: Array, a: Array, b: Array, at: str = "") -> tuple[Array, Array]:
+    """Gradients of both factors."""
+    return np.matmul(d_y, b.swapaxes(-1, -2)), np.matmul(a.swapaxes(-1, -2), d_y)
+
+
+# ---- look-up, norm, rotation ----------------------------------------------------------------------------------
+
+
+def embedding(table: Array, ids: Array, at: str = "") -> Array:
+    """Rows of the table.  table: [V, D]  ids: [N]  ->  [N, D]."""
+    return table[ids]
+
+
+def embedding_backward(d_x: Array, table: Array, ids: Array, at: str = "") -> Array:
+    """Sum the gradients of equal ids.  d_x: [N, D]  ->  [V, D]."""
+    d_table = np.zeros(table.shape, d_x.dtype)  # [V, D]
+    if ids.size:
+        order = np.argsort(ids, kind="stable")
+        found, first = np.unique(ids[order], return_index=True)
+        d_table[found] = np.add.reduceat(d_x[order], first, axis=0)
+    return d_table
+
+
+def rmsnorm(x: Array, gain: Array, eps: float, at: str = "") -> tuple[Array, Array]:
+    """Divide each row by its root mean square.  x: [N, D]  gain: [D]  ->  y [N, D], r = 1/rms [N, 1]."""
+    r = np.vecdot(x, x)[:, None]  # [N, 1]
+    r *= 1 / x.shape[-1]
+    r += eps
+    np.sqrt(r, out=r)
+    np.reciprocal(r, out=r)
+    y = x * r  # [N, D]
+    y *= gain
+    return y, r
+
+
+def rmsnorm_backward(d_y: Array, x: Array, gain: Array, r: Array, at: str = "") -> tuple[Array, Array]:
+    """d_x = r g d_y - x r^3/D sum(g d_y x).  ->  d_x [N, D], d_gain [D]."""
+    product = d_y * x  # [N, D]
+    d_gain = r[:, 0] @ product  # [D]
+    pull = (product @ gain)[:, None]  # [N, 1]
+    pull *= r * r
+    pull *= 1 / x.shape[-1]
+    d_x = np.multiply(d_y, gain, out=product)  # [N, D]
+    d_x -= x * pull
+    d_x *= r
+    return d_x, d_gain
+
+
+def rope(x: Array, rotation: Array, at: str = "") -> Array:
+    """Turn neighbouring pairs (2i, 2i+1), in place.  x: [B, T, (H,) R]  rotation: [T, R/2], complex."""
+    pairs = _as_pairs(x)  # [B, T, (H,) R/2]
+    pairs *= rotation[:, None] if x.ndim == 4 else rotation
+    return x
+
+
+def rope_backward(d_x: Array, rotation: Array, at: str = "") -> Array:
+    """The backward of a rotation is the rotation back, in place."""
+    return rope(d_x, rotation.conj())
+
+
+def _as_pairs(x: Array) -> Array:
+    """View neighbours as complex numbers; x may be a slice of wider rows."""
+    return x.view(np.complex64 if x.dtype == np.float32 else np.complex128)
+
+
+# ---- softmax, activations -------------------------------------------------------------------------------------
+
+
+def softmax(scores: Array, first: int = 0, at: str = "") -> Array:
+    """Causal softmax over the last axis, in place.
+
+    scores: [..., T, S]; row t is the query at position first + t and may see keys 0 .. first + t.
+    """
+    T, S = scores.shape[-2:]
+    if T > 1:
+        scores += _causal_mask(T, S, first, scores.dtype)
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores
+
+
+@lru_cache(maxsize=16)
+def _causal_mask(T: int, S: int, first: int, dtype: Any) -> Array:
+    """0 where query first + t may see key s, minus infinity elsewhere.  [T, S]."""
+    return np.where(np.arange(S) > first + np.arange(T)[:, None], -np.inf, 0).astype(dtype)
+
+
+def softmax_backward(d_p: Array, p: Array, at: str = "") -> Array:
+    """d_s = p (d_p - sum(d_p p)), written over d_p."""
+    d_p -= np.vecdot(d_p, p)[..., None]
+    d_p *= p
+    return d_p
+
+
+def sigmoid(x: Array, at: str = "") -> Array:
+    """1 / (1 + exp(-x))."""
+    y = np.negative(x)
+    np.exp(y, out=y)
+    y += 1
+    return np.reciprocal(y, out=y)
+
+
+def sigmoid_backward(d_y: Array, y: Array, at: str = "") -> Array:
+    """d_x = d_y y (1 - y)."""
+    return d_y * y * (1 - y)
+
+
+def swiglu(gate: Array, up: Array, at: str = "") -> tuple[Array, Array]:
+    """SiLU(gate) up.  [N, M], [N, M]  ->  y [N, M], sigmoid(gate) [N, M]."""
+    sigma = sigmoid(gate)  # [N, M]
+    y = gate * sigma  # [N, M]
+    y *= up
+    return y, sigma
+
+
+def swiglu_backward(d_y: Array, gate: Array, up: Array, sigma: Array, at: str = "") -> tuple[Array, Array]:
+    """Gradients of gate and up, beside each other in one array.  d_y: [N, M]  ->  two views of [N, 2 M]."""
+    M = gate.shape[1]
+    d_both = np.empty((gate.shape[0], 2 * M), d_y.dtype)  # [N, 2 M]
+    d_gate, d_up = d_both[:, :M], d_both[:, M:]
+    silu = gate * sigma  # [N, M]
+    np.multiply(d_y, silu, out=d_up)
+    slope = np.subtract(1, sigma)  # silu' = sigma + silu (1 - sigma)
+    slope *= silu
+    slope += sigma
+    slope *= up
+    np.multiply(d_y, slope, out=d_gate)
+    return d_gate, d_up
+
+
+def add(x: Array, y: Array, at: str = "") -> Array:
+    """The residual sum, a new array: x is still needed by the norm's backward."""
+    return x + y
+
+
+# ---- routing --------------------------------------------------------------------------------------------------
+
+
+def top_k(choice: Array, k: int, at: str = "") -> Array:
+    """Indices of the k largest of each row, best first; ties go to the lower index.  [N, E] -> [N, k]."""
+    if k == choice.shape[1]:
+        return np.argsort(-choice, axis=1, kind="stable")
+    left = choice.copy()  # [N, E]
+    chosen = np.empty((len(choice), k), np.intp)  # [N, k]
+    rows = np.arange(len(choice))
+    for i in range(k):  # k is 4 or 8: k passes cost less than a sort
+        chosen[:, i] = left.argmax(axis=1)
+        left[rows, chosen[:, i]] = -np.inf
+    return chosen
+
+
+class Plan(NamedTuple):
+    """Where the copies of the tokens go: copies sorted by expert, tokens in order inside an expert."""
+
+    token: NDArray[np.intp]  # [P] the token of each sorted copy, P = N K
+    place: NDArray[np.intp]  # [N, K] where the copy for a token's k-th choice lies
+    bounds: list[int]  # [E + 1] copies of expert e are bounds[e] .. bounds[e + 1]
+
+
+def plan_dispatch(indices: NDArray[np.intp], experts: int) -> Plan:
+    """One stable sort groups the copies by expert.  indices: [N, K]."""
+    order = np.argsort(indices, axis=None, kind="stable")  # [P]
+    place = np.empty(order.size, np.intp)  # [P]
+    place[order] = np.arange(order.size)
+    bounds = np.searchsorted(indices.ravel()[order], np.arange(experts + 1)).tolist()
+    return Plan(order // indices.shape[1], place.reshape(indices.shape), bounds)
+
+
+def dispatch(x: Array, plan: Plan, at: str = "") -> Array:
+    """Copy each token to its experts' places.  x: [N, D]  ->  [P, D]."""
+    return x.take(plan.token, axis=0)
+
+
+def combine(y: Array, plan: Plan, at: str = "") -> Array:
+    """Add up what comes back for each token; the weights are in y already.  y: [P, D]  ->  [N, D]."""
+    out = y.take(plan.place[:, 0], axis=0)  # [N, D]
+    for k in range(1, plan.place.shape[1]):
+        out += y.take(plan.place[:, k], axis=0)
+    return out
+
+
+def scale(x: Array, weights: Array, at: str = "") -> Array:
+    """Multiply each row by its weight.  x: [N, M]  weights: [N]  ->  [N, M]."""
+    return x * weights[:, None]
+
+
+def scale_backward(d_y: Array, x: Array, weights: Array, at: str = "") -> tuple[Array, Array]:
+    """d_y: [N, M]  ->  d_x [N, M] written over d_y, d_weights [N]."""
+    d_weights = np.vecdot(d_y, x)  # [N]
+    d_y *= weights[:, None]
+    return d_y, d_weights
+
+
+# the backward of sending is collecting, and the other way round
+def dispatch_backward(d_y: Array, plan: Plan, at: str = "") -> Array:
+    """d_y: [P, D]  ->  d_x [N, D]."""
+    return combine(d_y, plan)
+
+
+def combine_backward(d_out: Array, plan: Plan, at: str = "") -> Array:
+    """d_out: [N, D]  ->  d_y [P, D]."""
+    return dispatch(d_out, plan)
+
+
+def renormalise(chosen: Array, scale: float, at: str = "") -> tuple[Array, Array]:
+    """Divide the chosen scores by their sum, times the route scale.  [N, K] -> weights [N, K], sum [N, 1]."""
+    total = chosen.sum(axis=1, keepdims=True)  # [N, 1]
+    total += 1e-20
+    return chosen * (scale / total), total
+
+
+def renormalise_backward(d_w: Array, weights: Array, total: Array, scale: float, at: str = "") -> Array:
+    """d_s = (scale d_w - sum(d_w w)) / total.  [N, K] -> [N, K]."""
+    pull = np.vecdot(d_w, weights)[:, None]  # [N, 1]
+    return (scale * d_w - pull) / total
+
+
+class BalanceSaved(NamedTuple):
+    """What the balance loss keeps for its backward."""
+
+    share: Array  # [B, T, E] s' = s / sum(s)
+    load: Array  # [B, E] f
+    total: Array  # [B, T, 1] sum(s)
+
+
+def balance(scores: Array, load: Array, at: str = "") -> tuple[Array, BalanceSaved]:
+    """Sequence-wise balance loss sum(f P), without alpha (eqs. 17, 19, 20).
+
+    scores: [B, T, E] sigmoid scores  load: [B, E] f of eq. 18, a constant for the gradient  ->  [B].
+    """
+    total = scores.sum(axis=-1, keepdims=True)  # [B, T, 1]
+    share = scores / total  # [B, T, E]
+    return np.vecdot(load, share.mean(axis=1)), BalanceSaved(share, load, total)
+
+
+def balance_backward(d_loss: float, share: Array, load: Array, total: Array, at: str = "") -> Array:
+    """Arguments after the first as `BalanceSaved` has them; d_loss is one number for every sequence.
+
+    ->  d_scores [B, T, E].
+    """
+    d_share = load * load.dtype.type(d_loss / share.shape[1])  # [B, E]: the same for each token
+    pull = share @ d_share[:, :, None]  # [B, T, 1]
+    return (d_share[:, None] - pull) / total
+
+
+# ---- loss, update ---------------------------------------------------------------------------------------------
+
+
+def cross_entropy(logits: Array, targets: Array, at: str = "") -> tuple[Array, Array]:
+    """Loss of each token in nats, and the probabilities, written over the logits.  [N, V], [N] -> [N], [N, V]."""
+    rows = np.arange(len(targets))
+    logits -= logits.max(axis=1, keepdims=True)
+    right = logits[rows, targets]  # [N]
+    np.exp(logits, out=logits)
+    total = logits.sum(axis=1)  # [N]
+    logits *= (1 / total)[:, None]
+    return np.log(total) - right, logits
+
+
+def cross_entropy_backward(d_loss: float, p: Array, targets: Array, at: str = "") -> Array:
+    """d_logits = d_loss (p - onehot), written over the probabilities.  [N, V] -> [N, V]."""
+    p *= p.dtype.type(d_loss)
+    p[np.arange(len(targets)), targets] -= p.dtype.type(d_loss)
+    return p
+
+
+def adamw(
+    w: Array, g: Array, m: Array, v: Array, rate: float, beta1: float, beta2: float, eps: float, decay: float,
+    step: int, at: str = "",
+) -> Array:  # fmt: skip
+    """One AdamW step in place over flat arrays, block by block so that a block stays in the cache.
+
+    w, g, m, v: [P].  Decoupled decay: w shrinks by rate x decay before the step (Loshchilov & Hutter 2019).
+    """
+    fix1, fix2 = 1 - beta1**step, 1 - beta2**step
+    work = np.empty(min(_BLOCK, w.size), w.dtype)
+    for start in range(0, w.size, _BLOCK):
+        at_ = slice(start, start + _BLOCK)
+        w_, g_, m_, v_ = w[at_], g[at_], m[at_], v[at_]
+        t_ = work[: len(w_)]
+        m_ *= beta1
+        m_ += np.multiply(g_, 1 - beta1, out=t_)
+        v_ *= beta2
+        np.multiply(g_, g_, out=t_)
+        t_ *= 1 - beta2
+        v_ += t_
+        np.sqrt(v_, out=t_)
+        t_ *= fix2**-0.5
+        t_ += eps
+        np.divide(m_, t_, out=t_)
+        t_ *= rate / fix1
+        if decay:
+            w_ *= 1 - rate * decay
+        w_ -= t_
+    return w
+
+
+_BLOCK = 1 << 15  # 128 KiB of float32: five such blocks fit the second-level cache
+
+PRIMITIVES = (
+    "linear", "contract", "embedding", "rmsnorm", "rope", "softmax", "sigmoid", "swiglu", "add", "top_k",
+    "dispatch", "scale", "combine", "renormalise", "balance", "cross_entropy", "adamw",
+)  # fmt: skip

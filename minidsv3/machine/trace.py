@@ -1,0 +1,216 @@
+"""One row for every primitive that ran: what it was, how large, what it moved, how long it took.
+
+A `Trace` is a list of `Row`s with sums over them. FLOPs and bytes come from the op's signature and the sizes
+that its arrays bound, never from a second formula: matrix FLOPs are 2 for each combination of the axes,
+vector FLOPs a constant an element, bytes every operand read once and every result written once, by kind.
+
+Does: rows, sums, filters by pattern, plain dictionaries for JSON. Does not: price anything (`minidsv3.cost`).
+
+    >>> row = Row(op="mla.out", phase="forward", matrix_flops=100, vector_flops=0)
+    >>> Trace([row, row]).matrix_flops
+    200
+
+Next: minidsv3.machine
+"""
+
+import fnmatch
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from minidsv3.machine.catalogue import Op, Primitive, look_up, primitives
+from minidsv3.machine.primitives import Array
+from minidsv3.machine.signature import Sizes
+
+__all__ = ["Row", "Trace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One primitive as it ran (or one direction of its backward)."""
+
+    op: str
+    phase: str  # forward, backward, update, communication
+    direction: str = "fprop"  # fprop, dgrad, wgrad
+    layer: int | None = None
+    expert: int | None = None
+    sizes: dict[str, int] = field(default_factory=dict)  # axis -> size
+    shapes: tuple[tuple[int, ...], ...] = ()  # operands, then result
+    formats: tuple[str, ...] = ()  # of the same
+    matrix_flops: int = 0
+    vector_flops: int = 0
+    bytes: dict[str, int] = field(default_factory=dict)  # weight, activation, kv, network
+    seconds: float = 0.0  # wall time here, of the whole primitive (the first row of a backward carries it)
+    value: Array | None = None  # a copy of the result, where `keep` asked for it
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all kinds."""
+        return sum(self.bytes.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the array."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "value"}
+
+
+class Trace(list[Row]):
+    """Rows in the order in which they ran."""
+
+    @property
+    def matrix_flops(self) -> int:
+        """FLOPs of all matrix products."""
+        return sum(row.matrix_flops for row in self)
+
+    @property
+    def vector_flops(self) -> int:
+        """FLOPs of everything element by element."""
+        return sum(row.vector_flops for row in self)
+
+    @property
+    def bytes(self) -> dict[str, int]:
+        """Bytes moved, by kind."""
+        total: dict[str, int] = {}
+        for row in self:
+            for kind, n in row.bytes.items():
+                total[kind] = total.get(kind, 0) + n
+        return total
+
+    def select(self, pattern: str = "*", phase: str | None = None, layer: int | None = None) -> Self:
+        """Rows whose op matches a shell pattern such as `mla.*`, of one phase or layer if asked."""
+        return type(self)(
+            row
+            for row in self
+            if fnmatch.fnmatchcase(row.op, pattern) and phase in (None, row.phase) and layer in (None, row.layer)
+        )
+
+    def value(self, op: str, layer: int | None = None) -> Array:
+        """The first kept value of an op; ValueError if none was kept."""
+        for row in self.select(op, layer=layer):
+            if row.value is not None:
+                return row.value
+        raise ValueError(f"expected a kept value of {look_up(op).id!r}; trace with keep={op!r}")
+
+
+class Place(Protocol):
+    """Where in the model the running primitive stands."""
+
+    layer: int | None
+    expert: int | None
+
+
+class Recorder:
+    """Turns primitives into primitives that write rows. Belongs to one machine."""
+
+    def __init__(self, owner: Place, keep: Iterable[str] = ()) -> None:
+        self.rows = Trace()
+        self.owner = owner
+        self.keep = tuple(keep)
+
+    def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The primitive (or backward) `name`, which also records."""
+        from time import perf_counter
+
+        backward = name.endswith("_backward")
+
+        def recorded(*args: Any, at: str = "", **options: Any) -> Any:
+            op = look_up(at)
+            arrays = [a for a in args if isinstance(a, np.ndarray)]
+            shapes, formats = [a.shape for a in arrays], [a.dtype.name for a in arrays]
+            start = perf_counter()
+            out = function(*args, at=at, **options)
+            seconds = perf_counter() - start
+            if backward:
+                self._record_backward(op, _backward_operands(op, args, out), seconds)
+            else:
+                self._record(op, shapes, formats, out[0] if isinstance(out, tuple) else out, seconds)
+            return out
+
+        return recorded
+
+    def _record(
+        self, op: Op, shapes: list[tuple[int, ...]], formats: list[str], result: Array, seconds: float
+    ) -> None:
+        kind = primitives()[op.primitive]
+        n = len(op.signature.operands)
+        sizes = op.signature.bind(shapes, op.symbols)
+        sizes |= zip(op.signature.result, result.shape, strict=True)
+        elements = op.signature.elements(sizes)
+        if kind.gather:
+            elements[0] = elements[-1]
+        formats = [*formats[:n], result.dtype.name]
+        kept = any(fnmatch.fnmatchcase(op.id, pattern) for pattern in self.keep)
+        self.rows.append(
+            Row(
+                op=op.id,
+                phase=op.phase,
+                direction="fprop",
+                layer=self.owner.layer,
+                expert=self.owner.expert,
+                sizes=sizes,
+                shapes=(*shapes[:n], result.shape),
+                formats=tuple(formats),
+                matrix_flops=2 * op.signature.multiply_adds(sizes) if kind.matrix else 0,
+                vector_flops=kind.vector * elements[kind.vector_over],
+                bytes=_bytes(op.kinds, elements, formats, range(n + 1)),
+                seconds=seconds,
+                value=result.copy() if kept else None,
+            )
+        )
+
+    def _record_backward(self, op: Op, operands: list[tuple[tuple[int, ...], str]], seconds: float) -> None:
+        kind = primitives()[op.primitive]
+        shapes, formats = [s for s, _ in operands], [f for _, f in operands]
+        sizes = op.signature.bind(shapes, op.symbols)
+        sizes |= zip(op.signature.result, shapes[-1], strict=True)
+        for i, row in enumerate(kind.backward):
+            self.rows.append(
+                Row(
+                    op=op.id,
+                    phase="backward",
+                    direction=row.direction,
+                    layer=self.owner.layer,
+                    expert=self.owner.expert,
+                    sizes=sizes,
+                    shapes=tuple(shapes[j] for j in (*row.reads, row.writes)),
+                    formats=tuple(formats[j] for j in (*row.reads, row.writes)),
+                    **backward_counts(op, kind, i, sizes, formats),
+                    seconds=0.0 if i else seconds,
+                )
+            )
+
+
+def backward_counts(op: Op, kind: Primitive, i: int, sizes: Sizes, formats: list[str]) -> dict[str, Any]:
+    """FLOPs and bytes of the i-th backward row of an op."""
+    elements = op.signature.elements(sizes)
+    row = kind.backward[i]
+    return {
+        "matrix_flops": 2 * op.signature.multiply_adds(sizes) if kind.matrix else 0,
+        "vector_flops": kind.vector_backward[i] * elements[kind.vector_over] if kind.vector_backward else 0,
+        "bytes": _bytes(op.kinds, elements, formats, (*row.reads, row.writes)),
+    }
+
+
+def _bytes(kinds: tuple[str, ...], elements: list[int], formats: list[str], which: Iterable[int]) -> dict[str, int]:
+    moved: dict[str, int] = {}
+    for i in which:
+        moved[kinds[i]] = moved.get(kinds[i], 0) + elements[i] * np.dtype(formats[i]).itemsize
+    return moved
+
+
+def _backward_operands(op: Op, args: tuple[Any, ...], out: Any) -> list[tuple[tuple[int, ...], str]]:
+    """Shape and format of the forward's operands and result, as the backward's arguments show them."""
+    arrays = [a for a in args if isinstance(a, np.ndarray)]
+    match op.primitive:
+        case "rope":  # (d_x, rotation): the input looks like its gradient
+            ordered = [*arrays[:2], arrays[0]]
+        case "cross_entropy":  # (p, targets): a loss for each target
+            ordered = [arrays[0], arrays[1], arrays[1]]
+        case "balance":  # (share, load, total): a loss for each sequence
+            ordered = [arrays[0], arrays[1], arrays[1][:, 0]]
+        case "dispatch" | "combine":
+            ordered = [out, arrays[0]]
+        case _:  # (d_y, operands ...)
+            ordered = [*arrays[1 : 1 + len(op.signature.operands)], arrays[0]]
+    return [(a.shape, a.dtype.name) for a in ordered]
