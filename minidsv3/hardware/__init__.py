@@ -1,0 +1,22 @@
+"""What the machine is made of: chips, nodes, fabric, tensor core and price, as data with sources.
+
+`load_hardware("h800")` reads `data/hardware/h800.toml`; a path reads the user's own file. Every value
+there is `{ value, unit, source, status }`, is known by its dotted path, and is handed out in SI units with
+its source beside it. A what-if is an edited file: no code knows a number of any chip.
+
+Does: units, checks, look-up with errors that name file, key and expectation; the tensor core as `TensorCore`.
+Does not: price anything (`minidsv3.cost`), emulate the tensor core (`minidsv3.numerics`).
+
+    >>> h800 = load_hardware("h800")
+    >>> h800["chip.hbm.bandwidth"].si, h800["chip.hbm.bandwidth"].status
+    (3350000000000.0, 'datasheet')
+    >>> h800.tensor_core["fp8"].fraction_bits
+    13
+
+Next: minidsv3.hardware.units
+"""
+
+from minidsv3.hardware.load import Hardware, TensorCore, hardware_names, load_hardware, read_hardware
+from minidsv3.hardware.units import Quantity
+
+__all__ = ["Hardware", "Quantity", "TensorCore", "hardware_names", "load_hardware", "read_hardware"]

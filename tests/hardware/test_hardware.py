@@ -1,0 +1,135 @@
+"""Hardware files: what is read, what is refused, and with which words."""
+
+import copy
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minidsv3.hardware import hardware_names, load_hardware, read_hardware
+from minidsv3.hardware.schema import KEYS
+from minidsv3.hardware.units import STATUSES, UNITS
+
+
+def h800_text() -> str:
+    return (resources.files("minidsv3") / "data" / "hardware" / "h800.toml").read_text(encoding="utf-8")
+
+
+def h800_table() -> dict[str, Any]:
+    return tomllib.loads(h800_text())
+
+
+def changed(path: str, **fields: Any) -> dict[str, Any]:
+    """The H800's table with some fields of one value changed; None leaves a field out."""
+    table = copy.deepcopy(h800_table())
+    *parents, last = path.split(".")
+    at = table
+    for key in parents:
+        at = at.setdefault(key, {})
+    leaf = at.setdefault(last, {"value": 1, "unit": "count", "source": "test", "status": "assumed"})
+    leaf |= fields
+    at[last] = {key: value for key, value in leaf.items() if value is not None}
+    return table
+
+
+def test_the_h800_of_the_papers() -> None:
+    h800 = load_hardware("h800")
+    assert h800["chip.sm.count"].value == 132
+    assert h800["chip.sm.communication"].value == 20
+    assert h800["chip.peak.bf16"].si == 989e12
+    assert h800["chip.hbm.bandwidth"].si == 3.35e12
+    assert h800["chip.hbm.capacity"].si == 84_943_110_144
+    assert h800["fabric.latency.cross_leaf"].si == pytest.approx(3.7e-6)
+    assert h800["price.gpu_hour"].si * 3600 == pytest.approx(2)
+    assert h800["node.nvlink.both_directions"].si == 2 * h800["node.nvlink.one_direction"].si
+
+
+def test_clocks_and_peaks_agree() -> None:
+    """4096 dense BF16 FLOP and 256 float32 FLOP a cycle and SM, at the clocks the file gives."""
+    h800 = load_hardware("h800")
+    sms = h800["chip.sm.count"].si
+    assert sms * 4096 * h800["chip.clock.tensor"].si == pytest.approx(h800["chip.peak.bf16"].si, rel=1e-3)
+    assert sms * 4096 * h800["chip.clock.throttled"].si == pytest.approx(865e12, rel=1e-3)
+    assert sms * 256 * h800["chip.clock.boost"].si == pytest.approx(h800["chip.peak.fp32"].si, rel=1e-3)
+
+
+def test_the_tensor_core_as_numerics_will_read_it() -> None:
+    units = load_hardware("h800").tensor_core
+    assert sorted(units) == ["bf16", "fp16", "fp8", "tf32"]
+    assert {f: (u.terms, u.fraction_bits, u.output_fraction_bits) for f, u in units.items()} == {
+        "fp8": (32, 13, 13),
+        "bf16": (16, 25, 23),
+        "fp16": (16, 25, 23),
+        "tf32": (8, 25, 23),
+    }
+    assert {u.rounding for u in units.values()} == {"toward-zero"}
+
+
+@pytest.mark.parametrize("name", hardware_names())
+def test_shipped_files_have_known_paths_and_sources(name: str) -> None:
+    hardware = load_hardware(name)
+    assert set(hardware.values) <= set(KEYS)
+    for quantity in hardware.values.values():
+        assert quantity.source
+        assert quantity.status in STATUSES
+        assert quantity.unit in UNITS
+    assert hardware.to_dict()["values"]["chip.peak.bf16"]["status"] == "datasheet"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "expectation"),
+    [
+        ("chip.peak.fp9", {}, "unknown key 'chip.peak.fp9'; did you mean 'chip.peak.fp"),
+        ("chip.hbm.bandwidth", {"unit": "GB"}, r"expected a unit of B/s, got 'GB' \(B\)"),
+        ("chip.hbm.bandwidth", {"unit": "GiB/s"}, "expected a unit such as .*, got 'GiB/s'"),
+        ("chip.hbm.bandwidth", {"source": None}, "expected exactly the fields value, unit, source, status"),
+        ("chip.hbm.bandwidth", {"source": " "}, "expected a non-empty source"),
+        ("chip.hbm.bandwidth", {"status": "rumour"}, "expected status datasheet"),
+        ("chip.hbm.bandwidth", {"value": -1}, "expected a number >= 0, got -1"),
+        ("chip.hbm.bandwidth", {"value": 0}, "expected a number > 0, got 0"),
+        ("chip.hbm.bandwidth", {"value": float("nan")}, "expected a number >= 0, got nan"),
+        ("chip.hbm.bandwidth", {"value": "fast"}, "expected a number >= 0, got 'fast'"),
+        ("chip.sm.count", {"value": 1.5}, "expected a whole number, got 1.5"),
+        ("tensor_core.fp8.rounding", {"value": "down"}, "expected toward-zero | nearest-even, got 'down'"),
+        ("tensor_core.fp8.rounding", {"note": "x"}, "expected exactly the fields"),
+    ],
+)
+def test_a_wrong_value_is_named(path: str, fields: dict[str, Any], expectation: str) -> None:
+    with pytest.raises(ValueError, match=f"^mine.toml: {re.escape(path)}: {expectation}"):
+        read_hardware(changed(path, **fields), "mine")
+
+
+def test_wrong_tables_are_named() -> None:
+    table = h800_table()
+    del table["tensor_core"]["fp8"]["terms"]
+    with pytest.raises(ValueError, match=r"mine.toml: tensor_core.fp8.terms: expected a value"):
+        read_hardware(table, "mine")
+    with pytest.raises(ValueError, match=r"mine.toml: chip.tdp: expected \{ value"):
+        read_hardware({"name": "x", "chip": {"tdp": 700}}, "mine")
+    with pytest.raises(ValueError, match=r"mine.toml: name: expected a string"):
+        read_hardware({"chip": {}}, "mine")
+
+
+def test_an_edited_file_is_a_what_if(tmp_path: Path) -> None:
+    path = tmp_path / "faster.toml"
+    path.write_text(h800_text().replace("value = 3.35,", "value = 8,"), encoding="utf-8")
+    assert load_hardware(path)["chip.hbm.bandwidth"].si == 8e12
+    assert load_hardware(str(path)).id == "faster"
+    path.write_text("chip = [", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"faster.toml: expected TOML"):
+        load_hardware(path)
+
+
+def test_asking_for_what_is_not_there() -> None:
+    small = read_hardware({"name": "no tensor cores"}, "small")
+    with pytest.raises(ValueError, match=r"small: expected a value for 'chip.peak.fp8'"):
+        small["chip.peak.fp8"]
+    with pytest.raises(ValueError, match=r"unknown key 'chip.peak.fp'; did you mean 'chip.peak.fp"):
+        small["chip.peak.fp"]
+    with pytest.raises(ValueError, match="expected hardware by name"):
+        load_hardware("nowhere.toml")
+    with pytest.raises(ValueError, match="expected a number, got the name"):
+        _ = load_hardware("h800")["tensor_core.fp8.rounding"].si
