@@ -50,8 +50,11 @@ def contract(a: Array, b: Array, at: str = "") -> Array:
 
 
 def contract_backward(d_y: Array, a: Array, b: Array, at: str = "") -> tuple[Array, Array]:
-    """Gradients of both factors."""
-    return np.matmul(d_y, b.swapaxes(-1, -2)), np.matmul(a.swapaxes(-1, -2), d_y)
+    """Gradients of both factors; that of b is laid out in memory as b itself, turned or not."""
+    d_a = np.matmul(d_y, b.swapaxes(-1, -2))
+    if b.strides[-2] == b.itemsize:  # b is a turned view: compute its gradient turned, and turn the view
+        return d_a, np.matmul(d_y.swapaxes(-1, -2), a).swapaxes(-1, -2)
+    return d_a, np.matmul(a.swapaxes(-1, -2), d_y)
 
 
 # ---- look-up, norm, rotation ----------------------------------------------------------------------------------

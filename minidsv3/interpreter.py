@@ -1,0 +1,167 @@
+"""`Model`: parameters, machine, gradients and decoding in one object, for users.
+
+Does: initialise, load, save, logits, losses with gradients, generation. Splits a batch over the cores where the
+BLAS allows it. Does not: train (`minidsv3.training`), price (`minidsv3.cost`).
+
+    >>> import numpy as np
+    >>> from minidsv3.config import ModelConfig
+    >>> model = Model.initialise(ModelConfig.preset("nano"), seed=0)
+    >>> model.logits(np.array([[1, 2, 3]])).shape
+    (1, 3, 2048)
+
+Next: minidsv3.cost
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from minidsv3.config import ModelConfig
+from minidsv3.machine import Machine
+from minidsv3.machine.parallel import run_shards, workers
+from minidsv3.model.parameters import Parameters
+from minidsv3.model.transformer import LossOptions, expert_loads, logits_forward, loss_backward, loss_forward
+
+if TYPE_CHECKING:
+    from minidsv3.inference import Generation
+
+__all__ = ["Model"]
+
+Array = NDArray[Any]
+
+
+class Model:
+    """A DeepSeek-V3-shaped model that can be looked at, asked, and differentiated."""
+
+    def __init__(self, config: ModelConfig, parameters: Parameters) -> None:
+        self.config, self.parameters = config, parameters
+
+    @classmethod
+    def initialise(cls, config: ModelConfig, seed: int = 0) -> Self:
+        """Random weights (report section 4.2)."""
+        return cls(config, Parameters.initialise(config, np.random.default_rng(seed)))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read a Hugging Face folder: config.json and safetensors."""
+        from minidsv3.checkpoint import read_folder
+
+        config, tensors = read_folder(Path(folder))
+        parameters = Parameters(config)
+        for name, view in parameters.items():
+            view[...] = tensors[name]
+        return cls(config, parameters)
+
+    def save(self, folder: str | Path, weights: str = "float32") -> None:
+        """Write a Hugging Face folder with the published tensor names."""
+        from minidsv3.checkpoint import write_folder
+
+        if weights != "float32":
+            raise ValueError(f"expected weights='float32', got {weights!r}")
+        write_folder(Path(folder), self.config, dict(self.parameters))
+
+    def check_tokens(self, tokens: ArrayLike, longest: int | None = None) -> NDArray[np.intp]:
+        """Tokens as an integer array [B, T]; ValueError for another shape, dtype, range or length."""
+        array = np.asarray(tokens)
+        if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "iu":
+            raise ValueError(f"expected integer tokens [B, T], got {array.dtype.name} {array.shape}")
+        low, high, V = int(array.min()), int(array.max()), self.config.vocab_size
+        if low < 0 or high >= V:
+            raise ValueError(f"expected token ids 0 .. {V - 1}, got {low if low < 0 else high}")
+        longest = longest or self.config.max_seq_len
+        if array.shape[1] > longest:
+            raise ValueError(f"expected at most {longest} tokens in a sequence, got {array.shape[1]}")
+        return array.astype(np.intp, copy=False)
+
+    def _sharded(self, batch: int, machine: Machine | None) -> list[slice]:
+        """How a batch is split over the cores: whole with a machine of the caller's, which may trace."""
+        parts = 1 if machine is not None else min(workers(), batch)
+        cuts = [batch * i // parts for i in range(parts + 1)]
+        return [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+
+    def logits(self, tokens: ArrayLike, machine: Machine | None = None) -> Array:
+        """Logits of the main head.  tokens: [B, T]  ->  [B, T, V]."""
+        return self._all_logits(tokens, machine, 0)[0]
+
+    def mtp_logits(self, tokens: ArrayLike, machine: Machine | None = None) -> list[Array]:
+        """Logits of each MTP depth k = 1 .. D.  tokens: [B, T]  ->  D arrays [B, T - k, V]."""
+        return self._all_logits(tokens, machine, self.config.n_mtp_layers)[1:]
+
+    def _all_logits(self, tokens: ArrayLike, machine: Machine | None, depths: int) -> list[Array]:
+        ids = self.check_tokens(tokens)
+        if depths >= ids.shape[1]:
+            raise ValueError(f"expected more than {depths} tokens for MTP depth {depths}, got {ids.shape[1]}")
+        parts = self._sharded(len(ids), machine)
+
+        def shard(i: int) -> list[Array]:
+            own = machine or Machine()
+            with np.errstate(over="ignore"):
+                return logits_forward(own, self.parameters.astype(own.dtype), ids[parts[i]], depths)
+
+        shards = run_shards(shard, len(parts), len(parts))
+        return shards[0] if len(shards) == 1 else [np.concatenate(part) for part in zip(*shards, strict=True)]
+
+    def loss_and_gradients(
+        self,
+        tokens: ArrayLike,
+        mtp_weight: float = 0.0,
+        balance_weight: float = 0.0,
+        machine: Machine | None = None,
+        *,
+        mtp_divisor: str = "T",
+        balance_counts: str = "top-k of scores",
+    ) -> tuple[dict[str, float], Parameters]:
+        """Losses in nats a token and the gradient of losses["total"], by published tensor name.
+
+        tokens: [B, T + 1]; inputs are all but the last column, targets all but the first.
+        """
+        options = LossOptions(mtp_weight, mtp_divisor, balance_weight, balance_counts)
+        gradients = self.parameters.like(machine.dtype if machine else np.float32)
+        losses, _ = self.accumulate(tokens, options, gradients, machine)
+        return losses, gradients
+
+    def accumulate(
+        self,
+        tokens: ArrayLike,
+        options: LossOptions,
+        gradients: Parameters,
+        machine: Machine | None = None,
+        scratch: list[Parameters] | None = None,
+    ) -> tuple[dict[str, float], NDArray[np.int64]]:
+        """As `loss_and_gradients`, into `gradients`; also the experts' loads [MoE layers, E].
+
+        scratch: gradient buffers of the other cores, reused from call to call; made here if not given.
+        """
+        ids = self.check_tokens(tokens, self.config.max_seq_len + 1)
+        least = 2 + (self.config.n_mtp_layers if options.mtp_weight else 0)
+        if ids.shape[1] < least:
+            raise ValueError(f"expected rows of at least {least} tokens, got {ids.shape[1]}")
+        parts = self._sharded(len(ids), machine)
+        scratch = [] if scratch is None else scratch
+        while len(scratch) < len(parts) - 1:
+            scratch.append(gradients.like())
+
+        def shard(i: int) -> tuple[dict[str, float], NDArray[np.int64]]:
+            own = machine or Machine()
+            into = scratch[i - 1] if i else gradients
+            with np.errstate(over="ignore"):
+                losses, saved = loss_forward(own, self.parameters.astype(own.dtype), ids[parts[i]], options)
+                loss_backward(own, saved, into)
+            share = (parts[i].stop - parts[i].start) / len(ids)
+            if share != 1:
+                into.buffer *= into.buffer.dtype.type(share)
+            return {name: loss * share for name, loss in losses.items()}, expert_loads(saved)
+
+        results = run_shards(shard, len(parts), len(parts))
+        for other in scratch[: len(parts) - 1]:
+            gradients.buffer += other.buffer
+        losses = {name: sum(loss[name] for loss, _ in results) for name in results[0][0]}
+        return losses, np.sum([load for _, load in results], axis=0)
+
+    def generate(self, prompt_ids: ArrayLike, max_new_tokens: int, **options: Any) -> "Generation":
+        """Continue a prompt; see `minidsv3.inference.generate` for the options."""
+        from minidsv3.inference import generate
+
+        return generate(self, prompt_ids, max_new_tokens, **options)

@@ -1,0 +1,147 @@
+"""Feed-forward networks: dense, shared, and the routed experts of DeepSeekMoE (eq. 12).
+
+    h' = u + sum_s FFN_s(u) + sum_i g_i FFN_i(u),        FFN(u) = W_down (SiLU(W_gate u) * W_up u)
+
+One stable sort puts the copies of the tokens in the order of their experts; each expert then is three matrices
+over its own stretch, gate and up in one product. The weight g_i multiplies the activation in front of W_down
+instead of the result behind it: the same number, on fewer elements, and its gradient needs no expert outputs.
+An expert that no token reached keeps its gradient, zero.
+
+Does: forward and backward. Does not: choose (`gate`).
+
+    >>> import numpy as np
+    >>> from minidsv3.machine import Machine
+    >>> w = FFNWeights(np.ones((4, 3), "f"), np.ones((3, 2), "f"))
+    >>> y, saved = ffn_forward(Machine(), np.zeros((5, 3), "f"), w, DENSE)
+    >>> y.shape, float(y.sum())
+    ((5, 3), 0.0)
+
+Next: minidsv3.model.block
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidsv3.machine import Machine
+from minidsv3.machine.primitives import Plan, plan_dispatch
+from minidsv3.model.gate import Routing
+from minidsv3.model.parameters import FFNWeights
+
+__all__ = ["DENSE", "SHARED", "experts_backward", "experts_forward", "ffn_backward", "ffn_forward"]
+
+Array = NDArray[Any]
+
+
+class FFNOps(NamedTuple):
+    """Catalogue ids of one use of a feed-forward network."""
+
+    gate_up: str
+    swiglu: str
+    down: str
+
+
+DENSE = FFNOps("dense.gate_up", "dense.swiglu", "dense.down")
+SHARED = FFNOps("shared.gate_up", "shared.swiglu", "shared.down")
+
+
+class FFNSaved(NamedTuple):
+    """Sigmoid and activation are kept: their recomputation would cost an exponential an element."""
+
+    u: Array  # [N, D]
+    both: Array  # [N, 2 M] gate and up
+    sigma: Array  # [N, M]
+    a: Array  # [N, M]
+    w: FFNWeights
+    ops: FFNOps
+
+
+def ffn_forward(machine: Machine, u: Array, w: FFNWeights, ops: FFNOps) -> tuple[Array, FFNSaved]:
+    """A SwiGLU network.  u: [N, D]  ->  [N, D]."""
+    both = machine.linear(u, w.W_gate_up, at=ops.gate_up)  # [N, 2 M]
+    M = w.W_down.shape[1]
+    a, sigma = machine.swiglu(both[:, :M], both[:, M:], at=ops.swiglu)  # [N, M]
+    return machine.linear(a, w.W_down, at=ops.down), FFNSaved(u, both, sigma, a, w, ops)
+
+
+def ffn_backward(machine: Machine, d_y: Array, saved: FFNSaved) -> tuple[Array, FFNWeights]:
+    """d_y: [N, D]  ->  d_u [N, D], gradients of the weights."""
+    w, ops, M = saved.w, saved.ops, saved.w.W_down.shape[1]
+    d_a, d_down = machine.linear_backward(d_y, saved.a, w.W_down, at=ops.down)
+    d_gate, _ = machine.swiglu_backward(d_a, saved.both[:, :M], saved.both[:, M:], saved.sigma, at=ops.swiglu)
+    d_u, d_gate_up = machine.linear_backward(d_gate.base, saved.u, w.W_gate_up, at=ops.gate_up)
+    return d_u, FFNWeights(d_gate_up, d_down)
+
+
+class ExpertsSaved(NamedTuple):
+    """Of the routed experts; lists run over the experts that were reached."""
+
+    u: Array  # [P, D] copies sorted by expert
+    plan: Plan
+    g: Array  # [P] weights in the same order
+    reached: list[int]
+    both: list[Array]  # [n, 2 M] gate and up
+    sigma: list[Array]  # [n, M]
+    a: list[Array]  # [n, M] activation
+    ga: list[Array]  # [n, M] weighted activation
+    W_gate_up: Array
+    W_down: Array
+
+
+def experts_forward(
+    machine: Machine, u: Array, routing: Routing, W_gate_up: Array, W_down: Array
+) -> tuple[Array, ExpertsSaved]:
+    """sum_i g_i FFN_i(u).  u: [N, D]  W_gate_up: [E, 2 M, D]  W_down: [E, D, M]  ->  [N, D]. Equation: 12."""
+    E, _, M = W_down.shape
+    plan = plan_dispatch(routing.indices, E)
+    copies = machine.dispatch(u, plan, at="experts.dispatch")  # [P, D]
+    g = np.empty(len(copies), u.dtype)  # [P]
+    g[plan.place] = routing.weights
+    y = np.empty_like(copies)  # [P, D]
+    saved = ExpertsSaved(copies, plan, g, [], [], [], [], [], W_gate_up, W_down)
+    for e in range(E):
+        here = slice(plan.bounds[e], plan.bounds[e + 1])
+        if here.start == here.stop:
+            continue
+        machine.expert = e
+        both = machine.linear(copies[here], W_gate_up[e], at="experts.gate_up")  # [n, 2 M]
+        a, sigma = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [n, M]
+        ga = machine.scale(a, g[here], at="experts.scale")  # [n, M]
+        machine.linear(ga, W_down[e], at="experts.down", out=y[here])  # [n, D]
+        for kept, value in zip(saved[3:8], (e, both, sigma, a, ga), strict=True):
+            kept.append(value)
+    machine.expert = None
+    return machine.combine(y, plan, at="experts.combine"), saved
+
+
+class ExpertGradients(NamedTuple):
+    """Stacked like the weights."""
+
+    W_gate_up: Array  # [E, 2 M, D]
+    W_down: Array  # [E, D, M]
+
+
+def experts_backward(
+    machine: Machine, d_out: Array, saved: ExpertsSaved, into: ExpertGradients | None = None
+) -> tuple[Array, Array, ExpertGradients]:
+    """d_out: [N, D]  ->  d_u [N, D], d_weights [N, K], gradients, in `into` if given."""
+    s, M = saved, saved.W_down.shape[2]
+    d_w = into or ExpertGradients(np.empty_like(s.W_gate_up), np.empty_like(s.W_down))
+    for e in set(range(len(s.W_down))) - set(s.reached):
+        d_w.W_gate_up[e], d_w.W_down[e] = 0, 0
+    d_y = machine.combine_backward(d_out, s.plan, at="experts.combine")  # [P, D]
+    d_copies, d_g = np.empty_like(d_y), np.empty_like(s.g)
+    for i, e in enumerate(s.reached):
+        machine.expert = e
+        here = slice(s.plan.bounds[e], s.plan.bounds[e + 1])
+        d_ga, _ = machine.linear_backward(d_y[here], s.ga[i], s.W_down[e], at="experts.down", d_W=d_w.W_down[e])
+        d_a, d_g[here] = machine.scale_backward(d_ga, s.a[i], s.g[here], at="experts.scale")
+        both = s.both[i]
+        d_gate, _ = machine.swiglu_backward(d_a, both[:, :M], both[:, M:], s.sigma[i], at="experts.swiglu")
+        machine.linear_backward(
+            d_gate.base, s.u[here], s.W_gate_up[e], at="experts.gate_up", d_x=d_copies[here], d_W=d_w.W_gate_up[e]
+        )
+    machine.expert = None
+    d_u = machine.dispatch_backward(d_copies, s.plan, at="experts.dispatch")  # [N, D]
+    return d_u, d_g[s.plan.place], d_w

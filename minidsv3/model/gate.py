@@ -1,0 +1,117 @@
+"""The router: sigmoid scores, a bias for the choice alone, groups, top-K, renormalised weights (eqs. 13-16).
+
+    s = sigmoid(u . e)     choose by s + b, inside the groups with the best sums of two     g = s / sum(s) x 2.5
+
+Masked experts get minus infinity: a fill of 0, which early published code used, lets a masked expert win
+wherever the biased scores of the kept groups are negative. The bias never reaches the weights. Gradients pass
+through the weights (sigmoid, division), not through the choice, and never reach the bias.
+
+Does: the choice and its backward. Does not: move tokens (`experts`), update the bias (`minidsv3.training.balance`).
+
+    >>> import numpy as np
+    >>> from minidsv3.config import ModelConfig
+    >>> config = ModelConfig.preset("nano")            # 16 experts in 4 groups, 2 groups kept, top 4
+    >>> z = np.linspace(-2, 2, 16, dtype="f")[None]
+    >>> route(z, np.zeros(16, "f"), config).indices
+    array([[15, 14, 13, 12]])
+    >>> bool(np.isclose(route(z, np.zeros(16, "f"), config).weights.sum(), config.route_scale))
+    True
+
+Next: minidsv3.model.experts
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidsv3.config import ModelConfig
+from minidsv3.machine import Machine
+
+__all__ = ["GateSaved", "Routing", "gate_backward", "gate_forward", "group_limited_top_k", "route"]
+
+Array = NDArray[Any]
+BEST_OF_GROUP = 2  # a group's score is the sum of its two best; the report writes K / M, which is 8 / 4
+
+
+class Routing(NamedTuple):
+    """Where the tokens go."""
+
+    indices: NDArray[np.intp]  # [N, K] chosen experts, best first
+    weights: Array  # [N, K] g, sums to the route scale (1 x scale)
+    scores: Array  # [N, E] s
+
+
+class GateSaved(NamedTuple):
+    """What the backward needs; all of it is small."""
+
+    u: Array  # [N, D]
+    e: Array  # [E, D]
+    routing: Routing
+    total: Array  # [N, 1] sum of the chosen scores
+    scale: float
+
+
+def group_limited_top_k(machine: Machine, choice: Array, groups: int, kept: int, k: int) -> NDArray[np.intp]:
+    """The k best experts of the `kept` best groups.  choice: [N, E] = s + b  ->  [N, k]. Equations: 14, 16."""
+    N, E = choice.shape
+    if kept < groups:
+        by_group = choice.reshape(N, groups, E // groups)
+        best = np.partition(by_group, -BEST_OF_GROUP, axis=2)[..., -BEST_OF_GROUP:]  # [N, G, 2]
+        chosen = machine.top_k(best.sum(axis=2), kept, at="gate.groups")  # [N, kept]
+        masked = np.full_like(by_group, -np.inf)
+        rows = np.arange(N)[:, None]
+        masked[rows, chosen] = by_group[rows, chosen]
+        choice = masked.reshape(N, E)
+    return np.asarray(machine.top_k(choice, k, at="gate.top_k"))
+
+
+def _route(machine: Machine, z: Array, bias: Array, config: ModelConfig) -> tuple[Routing, Array]:
+    s = machine.sigmoid(z, at="gate.sigmoid")  # [N, E]                                                eq. 15
+    indices = group_limited_top_k(
+        machine, s + bias, config.n_expert_groups, config.n_limited_groups, config.n_activated_experts
+    )  # [N, K]                                                                                        eqs. 14, 16
+    chosen = np.take_along_axis(s, indices, axis=1)  # [N, K] without the bias
+    if not config.norm_topk_prob:
+        return Routing(indices, chosen * s.dtype.type(config.route_scale), s), np.empty((0, 1), s.dtype)
+    weights, total = machine.renormalise(chosen, config.route_scale, at="gate.renormalise")  # eq. 13
+    return Routing(indices, weights, s), total
+
+
+def route(scores_before_activation: Array, bias: Array, config: ModelConfig) -> Routing:
+    """Choose experts for each token.
+
+    scores_before_activation: [T, E], u . e  bias: [E]  ->  .indices [T, K], .weights [T, K], .scores [T, E].
+    """
+    z = np.asarray(scores_before_activation)
+    if z.ndim != 2 or z.shape[1] != config.n_routed_experts or np.shape(bias) != z.shape[1:]:
+        expected = f"expected scores [T, E={config.n_routed_experts}] and bias [E={config.n_routed_experts}]"
+        raise ValueError(f"{expected}, got {z.shape} and {np.shape(bias)}")
+    with np.errstate(over="ignore"):
+        return _route(Machine(), z, bias, config)[0]
+
+
+def gate_forward(
+    machine: Machine, u: Array, e: Array, bias: Array, config: ModelConfig
+) -> tuple[Routing, GateSaved]:
+    """u: [N, D]  e: [E, D]  bias: [E]  ->  routing. Equations: 13-16."""
+    z = machine.linear(u, e, at="gate.logits")  # [N, E]
+    routing, total = _route(machine, z, bias, config)
+    return routing, GateSaved(u, e, routing, total, config.route_scale)
+
+
+def gate_backward(
+    machine: Machine, d_weights: Array, saved: GateSaved, d_scores: Array | None = None
+) -> tuple[Array, Array]:
+    """d_weights: [N, K]  d_scores: [N, E] from the balance loss, if any  ->  d_u [N, D], d_e [E, D]."""
+    indices, weights, s = saved.routing
+    if len(saved.total):
+        d_chosen = machine.renormalise_backward(
+            d_weights, weights, saved.total, saved.scale, at="gate.renormalise"
+        )
+    else:
+        d_chosen = d_weights * s.dtype.type(saved.scale)
+    d_s = np.zeros_like(s) if d_scores is None else d_scores  # [N, E]
+    np.put_along_axis(d_s, indices, np.take_along_axis(d_s, indices, axis=1) + d_chosen, axis=1)
+    d_z = machine.sigmoid_backward(d_s, s, at="gate.sigmoid")  # [N, E]
+    return machine.linear_backward(d_z, saved.u, saved.e, at="gate.logits")
