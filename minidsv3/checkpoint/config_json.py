@@ -1,0 +1,198 @@
+"""`config.json`, the sizes of a model under Hugging Face's names, to and from `ModelConfig`.
+
+DeepSeek gave the same sizes two sets of names: `dim` in its own `config_671B.json`, which this package
+follows, is `hidden_size` in the `config.json` beside the weights; the table below is the dictionary. Where
+readers differ, both forms are taken: `rope_scaling.type` or `.rope_type`, `rope_theta` at top level or, as
+transformers 5 writes it, inside `rope_parameters`; a null `q_lora_rank` is our 0.
+
+A field that would make another model of the same weights (biases in the attention, tied embeddings, another
+activation, an unknown RoPE) is refused by name, never ignored. Fields about training or serving
+(`use_cache`, `ep_size`, `aux_loss_alpha`, ...) are ignored. What only this package has stands in an object
+`minidsv3`, which others skip.
+
+    >>> from minidsv3.config import ModelConfig
+    >>> table = to_hugging_face(ModelConfig.preset("moonlight"))
+    >>> table["hidden_size"], table["q_lora_rank"], table["rope_scaling"]
+    (2048, None, None)
+    >>> from_hugging_face(table) == ModelConfig.preset("moonlight")
+    True
+
+Next: minidsv3.checkpoint.folder
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TypeVar
+
+from minidsv3.checkpoint.header import shown
+from minidsv3.config import ModelConfig, RopeScaling
+
+__all__ = ["from_hugging_face", "to_hugging_face"]
+
+_T = TypeVar("_T")
+
+# our name -> Hugging Face's, sizes without which there is no model
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "dim": "hidden_size",
+    "inter_dim": "intermediate_size",
+    "moe_inter_dim": "moe_intermediate_size",
+    "n_layers": "num_hidden_layers",
+    "n_dense_layers": "first_k_dense_replace",
+    "n_heads": "num_attention_heads",
+    "n_routed_experts": "n_routed_experts",
+    "n_activated_experts": "num_experts_per_tok",
+    "n_expert_groups": "n_group",
+    "n_limited_groups": "topk_group",
+    "kv_lora_rank": "kv_lora_rank",
+    "qk_nope_head_dim": "qk_nope_head_dim",
+    "qk_rope_head_dim": "qk_rope_head_dim",
+    "v_head_dim": "v_head_dim",
+    "max_seq_len": "max_position_embeddings",
+}
+# a null or a missing field means that the model has none of it
+_OPTIONAL_SIZES = {
+    "q_lora_rank": "q_lora_rank",
+    "n_shared_experts": "n_shared_experts",
+    "n_mtp_layers": "num_nextn_predict_layers",
+}
+_REALS = {"route_scale": "routed_scaling_factor", "norm_eps": "rms_norm_eps"}
+# may be missing, and then have ModelConfig's value; transformers leaves some out
+_DEFAULTED: dict[str, tuple[str, type]] = {
+    "score_func": ("scoring_func", str),
+    "norm_topk_prob": ("norm_topk_prob", bool),
+    "initializer_range": ("initializer_range", float),
+    "bos_token_id": ("bos_token_id", int),
+    "eos_token_id": ("eos_token_id", int),
+}
+_OURS = {"mtp_order": str, "mtp_state_after_norm": bool, "mtp_chain_after_norm": bool}
+# fields of which one value alone is computed here; a missing one means that value
+_FIXED: dict[str, object] = {
+    "model_type": "deepseek_v3",
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "tie_word_embeddings": False,
+    "moe_layer_freq": 1,
+    "topk_method": "noaux_tc",
+    "rope_interleave": True,
+    "quantization_config": None,
+}
+_YARN = {  # ours -> Hugging Face's
+    "factor": "factor",
+    "original_seq_len": "original_max_position_embeddings",
+    "beta_fast": "beta_fast",
+    "beta_slow": "beta_slow",
+    "mscale": "mscale",
+    "mscale_all_dim": "mscale_all_dim",
+}
+_WORDS: dict[type, str] = {
+    int: "a whole number",
+    float: "a finite number",
+    str: "text",
+    bool: "true or false",
+    dict: "an object",
+}
+
+
+def from_hugging_face(table: Mapping[str, object], where: str = "config.json") -> ModelConfig:
+    """Build a ModelConfig from the fields of a config.json; ValueError on what is not computed here."""
+    _check_fixed(table, where)
+    fields: dict[str, object] = {}
+    for ours, theirs in _SIZES.items():
+        fields[ours] = _typed(table, theirs, int, where)
+    for ours, theirs in _OPTIONAL_SIZES.items():
+        fields[ours] = 0 if table.get(theirs) is None else _typed(table, theirs, int, where)
+    for ours, theirs in _REALS.items():
+        fields[ours] = _typed(table, theirs, float, where)
+    for ours, (theirs, kind) in _DEFAULTED.items():
+        if theirs in table:
+            fields[ours] = _typed(table, theirs, kind, where)
+    fields |= _rope(table, where) | _own(table, where)
+    try:
+        return ModelConfig.from_dict(fields)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def to_hugging_face(config: ModelConfig) -> dict[str, object]:
+    """Give the fields of a config.json, as DeepSeek-V3's own has them; `from_hugging_face` undoes it."""
+    fields = config.to_dict()
+    names = _SIZES | _OPTIONAL_SIZES | _REALS | {ours: theirs for ours, (theirs, _) in _DEFAULTED.items()}
+    table: dict[str, object] = {"architectures": ["DeepseekV3ForCausalLM"], **_FIXED}
+    del table["quantization_config"]  # readers take its presence, not its value
+    table |= {theirs: fields[ours] for ours, theirs in names.items()}
+    table |= {
+        theirs: float(fields[ours]) for ours, theirs in _REALS.items()
+    }  # strict readers want 1.0, not 1
+    table |= {"q_lora_rank": config.q_lora_rank or None, "num_key_value_heads": config.n_heads}
+    table |= {"rope_theta": float(config.rope_theta), "rope_scaling": None}
+    if scaling := config.rope_scaling:
+        yarn = {theirs: getattr(scaling, ours) for ours, theirs in _YARN.items()}
+        table["rope_scaling"] = {"type": "yarn", **yarn, "factor": float(scaling.factor)}
+    return table | {"minidsv3": {name: fields[name] for name in _OURS}}
+
+
+def _check_fixed(table: Mapping[str, object], where: str) -> None:
+    fixed = _FIXED | {"num_key_value_heads": table.get("num_attention_heads")}  # MLA has no shared heads
+    for name, wanted in fixed.items():
+        if (value := table.get(name, wanted)) != wanted and not (
+            value is None and name == "num_key_value_heads"
+        ):
+            raise ValueError(f"{where}: expected {name} {wanted!r}, all that is computed here, got {value!r}")
+
+
+def _rope(table: Mapping[str, object], where: str) -> dict[str, object]:
+    """`rope_theta` and `rope_scaling` of ModelConfig."""
+    inside = "rope_scaling" if table.get("rope_parameters") is None else "rope_parameters"
+    rope = {} if table.get(inside) is None else _typed(table, inside, dict, where)
+    theta = {_typed(fields, "rope_theta", float, where) for fields in (table, rope) if "rope_theta" in fields}
+    if len(theta) != 1 or min(theta) <= 0:
+        raise ValueError(f"{where}: expected one positive rope_theta, got {sorted(theta) or 'none'}")
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != rope.get("type", kind) or kind not in ("default", "yarn"):
+        named = (rope.get("type"), rope.get("rope_type"))
+        raise ValueError(
+            f"{where}: expected {inside} of type 'default' or 'yarn', got type, rope_type {named}"
+        )
+    scaling = _yarn(rope, f"{where}: {inside}") if kind == "yarn" else None
+    return {"rope_theta": theta.pop(), "rope_scaling": scaling}
+
+
+def _yarn(rope: Mapping[str, object], where: str) -> RopeScaling:
+    known = {*_YARN.values(), "type", "rope_type", "rope_theta"}
+    if unknown := sorted(name for name in rope if name not in known and rope[name] is not None):
+        raise ValueError(
+            f"{where}: expected YaRN with {sorted(known)}, got {unknown[0]}={rope[unknown[0]]!r}"
+        )
+    if rope.get("mscale") != rope.get("mscale_all_dim"):
+        # their ratio would scale cos and sin; it is 1 in every published DeepSeek model
+        got = f"{rope.get('mscale')} and {rope.get('mscale_all_dim')}"
+        raise ValueError(f"{where}: expected mscale equal to mscale_all_dim, got {got}")
+    length = _typed(rope, _YARN["original_seq_len"], int, where)
+    real = {
+        ours: _typed(rope, theirs, float, where)
+        for ours, theirs in _YARN.items()
+        if theirs != _YARN["original_seq_len"]
+    }
+    if real["factor"] < 1 or length < 1:
+        raise ValueError(
+            f"{where}: expected factor and original length >= 1, got {real['factor']} and {length}"
+        )
+    return RopeScaling(original_seq_len=length, **real)
+
+
+def _own(table: Mapping[str, object], where: str) -> dict[str, object]:
+    ours = _typed({"minidsv3": {}, **table}, "minidsv3", dict, where)
+    if unknown := sorted(set(ours) - set(_OURS)):
+        raise ValueError(f"{where}: expected of minidsv3 the fields {sorted(_OURS)}, got {unknown[0]!r}")
+    return {name: _typed(ours, name, _OURS[name], f"{where}: minidsv3") for name in ours}
+
+
+def _typed(table: Mapping[str, object], name: str, kind: type[_T], where: str) -> _T:
+    value = table.get(name)
+    if kind is float and type(value) is int and abs(value) < 2**53:
+        value = float(value)  # JSON writes 40 for 40.0
+    wrong_bool = isinstance(value, bool) and kind is not bool  # a bool is an int to isinstance
+    if not isinstance(value, kind) or wrong_bool or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{where}: expected {name} to be {_WORDS[kind]}, got {shown(value)}")
+    return value
