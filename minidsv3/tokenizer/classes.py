@@ -12,7 +12,7 @@ Small letters stand for the same kinds inside the three ranges that the second s
 
 White space leaves out U+001C-U+001F, which Python's own `\\s` counts and the pattern does not. The tables
 are those of the running Python's Unicode; a newer Unicode assigns code points that an older one calls C.
-Writing the full string takes 0.2 s, so it is done when the first such text comes, not at import.
+Writing the full string takes 0.3 s, so it is done when the first such text comes, not at import.
 
 >>> kinds(128)[ord("a")], kinds(128)[ord("_")], kinds(128)[0x1C]
 ('L', 'P', 'C')
@@ -28,7 +28,7 @@ from functools import lru_cache
 
 # the second stage's ranges: U+4E00-U+9FA5, Hiragana, Katakana
 CJK_RANGES = ((0x3040, 0x309F), (0x30A0, 0x30FF), (0x4E00, 0x9FA5))
-# White_Space is the Z categories and these controls; Python's \\s and str.isspace add U+001C-U+001F
+# White_Space is the Z categories and these controls; Python's \s and str.isspace add U+001C-U+001F
 _BLANK_CONTROLS = (0x09, 0x0B, 0x0C, 0x85)
 
 

@@ -11,8 +11,8 @@ prompt does. Decoding joins the tokens' bytes and reads them as UTF-8, with U+FF
 >>> tokenizer = Tokenizer.train(["a man, a plan, a canal"], vocab_size=266)
 >>> tokenizer.encode(""), tokenizer.decode(tokenizer.encode("a plan — 図"))
 ([], 'a plan — 図')
->>> len(tokenizer.encode(FIM_HOLE)), tokenizer.encode("a" + FIM_HOLE, special=True) == [67, tokenizer.fim_hole]
-(15, True)
+>>> len(tokenizer.encode(FIM_HOLE)), tokenizer.encode("a" + FIM_HOLE, special=True)
+(18, [67, 263])
 >>> tokenizer.decode([999])
 Traceback (most recent call last):
 ValueError: expected token ids from 0 to 265, got 999
@@ -70,7 +70,8 @@ class Tokenizer:
     ) -> "Tokenizer":
         """Learn a tokenizer from texts.
 
-        vocab_size counts all tokens; a text with too few different pairs gives fewer. special_tokens: those added last.
+        vocab_size counts all tokens; a text with too few different pairs gives fewer.
+        special_tokens: those added last.
         """
         least = len(FIRST_TOKENS) + len(BYTE_TOKENS) + len(special_tokens)
         if not least <= vocab_size <= _MOST_TOKENS:
@@ -154,7 +155,7 @@ class Tokenizer:
 
     @cached_property
     def _added_pattern(self) -> re.Pattern[str]:
-        # the longest first: of two that begin alike `re` takes the first alternative. Nothing added: never matches.
+        # longest first, since of two that begin alike `re` takes the first; with none added, match nothing
         contents = sorted(self._added, key=len, reverse=True)
         return re.compile("(" + "|".join(map(re.escape, contents)) + ")" if contents else "(?!)")
 

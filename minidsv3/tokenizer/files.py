@@ -186,7 +186,7 @@ def _merges(path: FilePath, entries: list[object], vocab: Json) -> tuple[Pair, .
             )
         if unknown := [part for part in parts if part not in vocab]:
             raise ValueError(
-                f"{path}: expected merges of tokens of the vocabulary, got {_shown(unknown[0])} in merge {rank}"
+                f"{path}: expected merges of known tokens, got {_shown(unknown[0])} in merge {rank}"
             )
         first, second = (_id(path, part, vocab[part]) for part in parts)
         pairs.append((first, second))

@@ -33,11 +33,11 @@ def merge_step_by_step(piece: Sequence[int], ranks: Ranks) -> list[int]:
     ids = list(piece)
     while len(ids) > 1:
         candidates = [ranks.get(pair, _NEVER) for pair in pairwise(ids)]
-        rank, token = best = min(candidates)
+        best = min(candidates)
         if best is _NEVER:
             break
         at = candidates.index(best)  # the leftmost
-        ids[at : at + 2] = [token]
+        ids[at : at + 2] = [best[1]]
     return ids
 
 

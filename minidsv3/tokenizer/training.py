@@ -32,7 +32,7 @@ def learn_by_recounting(
 ) -> tuple[list[str], list[Pair]]:
     """Learn merges until there are `size` tokens or no pair is left: the specification.
 
-    pieces: how often each piece occurs, its characters all in the alphabet; alphabet: the tokens to begin with.
+    pieces: how often each piece occurs, written in the alphabet; alphabet: the tokens to begin with.
     Returns all tokens by id, and the merges in order.
     """
     tokens, merges = list(alphabet), list[Pair]()
@@ -90,8 +90,8 @@ def replace_pair(word: Sequence[int], pair: Pair, new: int) -> list[int]:
 class _PairTable:
     """The counts of all pairs, kept true while words are merged.
 
-    A word is a string with one character for each token, its code point the id; a pair is two of them. So a merge is
-    `str.replace`, which works from the left, and pairs compare as their ids do.
+    A word is a string with one character for each token, its code point the id; a pair is two of them. So a
+    merge is `str.replace`, which works from the left, and pairs compare as their ids do.
     """
 
     def __init__(self, words: list[str], weights: list[int]) -> None:
@@ -133,13 +133,18 @@ class _PairTable:
                     del self.counts[changed]
 
     def _merge_word(self, index: int, pair: str, new: str, changes: dict[str, int]) -> None:
-        word, weight = self.words[index], self.weights[index]
-        merged = self.words[index] = word.replace(pair, new)
-        if len(merged) == len(word):
-            return
-        for old in map(add, word, word[1:]):
-            changes[old] -= weight
-        for now in map(add, merged, merged[1:]):
-            changes[now] += weight
-            if new in now:
-                self.where[now].add(index)
+        """Merge the pair in one word; only the pairs at its seams change, however long it is."""
+        weight, where, first, second = self.weights[index], self.where, pair[0], pair[1]
+        parts = self.words[index].split(pair)  # between any two parts lies one occurrence
+        self.words[index] = new.join(parts)
+        changes[pair] -= weight * (len(parts) - 1)
+        for number, (before, after) in enumerate(pairwise(parts)):
+            if before or number:  # on the left stands a part, or, where that is empty, the occurrence before
+                left, joined = (before[-1], before[-1] + new) if before else (second, new + new)
+                changes[left + first] -= weight
+                changes[joined] += weight
+                where[joined].add(index)
+            if after:
+                changes[second + after[0]] -= weight
+                changes[new + after[0]] += weight
+                where[new + after[0]].add(index)

@@ -44,7 +44,7 @@ class AddedToken:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens by id, written in GPT-2's characters (added ones as themselves), merges in order, added tokens."""
+    """Tokens by id, in GPT-2's characters (added ones as themselves), merges in order, added tokens."""
 
     tokens: tuple[str, ...]
     merges: tuple[Pair, ...]
