@@ -1,0 +1,111 @@
+"""The rates that a trace is priced at, and the rule that turns one row into seconds.
+
+A laptop computes in float32 what the priced machine would run in a narrower format. The rule is said, not
+hidden: matrix products run at the tensor cores' peak for `format` (for "fp32", which they do not have, at the
+CUDA cores'), everything else at the CUDA cores' float32 peak, and every number of forward and backward is as
+many bytes as `format` is wide. Whole numbers, and the optimiser's rows (V3 keeps FP32 master weights and
+gradients, report section 3.3), stay as wide as they were traced. `Rates.rule` is that sentence.
+
+A row takes as long as the slowest of computing, moving its bytes, and sending its network bytes; whichever it
+is *bounds* it. Every primitive is a kernel of its own: operands read once, the result written once, nothing
+kept in registers for the next. A fused kernel moves less, so this is an upper bound on bytes.
+
+Does: the roofline of one row. Does not: launch times, latency, overlap of kernels.
+
+    >>> from minidsv3.hardware import load_hardware
+    >>> h800 = rates(load_hardware("h800"))
+    >>> round(h800.matrix / h800.memory), h800.number_bytes  # FLOPs a byte at which both take equally long
+    (295, 2)
+    >>> fewer = rates(load_hardware("h800"), reserve_communication_sms=True)  # 112 of 132 SMs
+    >>> round(fewer.matrix / h800.matrix, 3)
+    0.848
+
+Next: minidsv3.cost.bill
+"""
+
+import math
+from dataclasses import dataclass
+
+from minidsv3.config import near
+from minidsv3.hardware import Hardware
+from minidsv3.machine import Row
+
+__all__ = ["FORMATS", "Rates", "rates"]
+
+# bytes a number; a format's peak is `chip.peak.<format>`
+FORMATS = {"fp8": 1, "bf16": 2, "fp16": 2, "tf32": 4, "fp32": 4}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a row is priced at.  matrix, vector: FLOP/s.  memory, network: B/s."""
+
+    format: str
+    number_bytes: int
+    matrix: float
+    vector: float
+    memory: float
+    network: float | None
+    rule: str
+
+    def bytes(self, row: Row) -> dict[str, int]:
+        """Bytes of a row by kind, its numbers as wide as `format`; an update's as traced."""
+        if row.phase == "update":
+            return dict(row.bytes)
+        traced = _traced_width(row)
+        moved = {}
+        for kind, n in row.bytes.items():
+            whole = _whole_number_bytes(row) if kind == "activation" else 0
+            moved[kind] = whole + (n - whole) * self.number_bytes // traced
+        return moved
+
+    def seconds(self, row: Row) -> tuple[float, str]:
+        """How long a row takes, and what bounds it: "compute", "memory", "network", or "none" for no work."""
+        moved = self.bytes(row)
+        sent = moved.pop("network", 0)
+        if sent and self.network is None:
+            raise ValueError(f"expected a fabric rate to price the {sent} network bytes of {row.op!r}")
+        times = {
+            "compute": row.matrix_flops / self.matrix + row.vector_flops / self.vector,
+            "memory": sum(moved.values()) / self.memory,
+            "network": sent / self.network if self.network else 0.0,
+        }
+        bound = max(times, key=lambda kind: times[kind])
+        return times[bound], bound if times[bound] else "none"
+
+
+def rates(hardware: Hardware, format: str = "bf16", reserve_communication_sms: bool = False) -> Rates:
+    """Rates of one GPU.
+
+    format: of the matrix products and of the numbers moved, one of `FORMATS`.
+    reserve_communication_sms: compute with the SMs that communication kernels leave (V3: 112 of 132).
+    Raises ValueError for an unknown format, or a rate that the hardware file leaves out.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"expected a format, got {format!r}: {near(format, list(FORMATS))}")
+    left, sms = 1.0, ""
+    if reserve_communication_sms:
+        count, taken = hardware["chip.sm.count"].si, hardware["chip.sm.communication"].si
+        left, sms = (count - taken) / count, f"; {count - taken:.0f} of {count:.0f} SMs compute"
+    return Rates(
+        format=format,
+        number_bytes=FORMATS[format],
+        matrix=hardware[f"chip.peak.{format}"].si * left,
+        vector=hardware["chip.peak.fp32"].si * left,
+        memory=hardware["chip.hbm.bandwidth"].si,
+        network=hardware["fabric.effective"].si if "fabric.effective" in hardware.values else None,
+        rule=f"matrix products at the {format} peak, the rest at the float32 peak of the CUDA cores; "
+        f"{FORMATS[format]} bytes a number (whole numbers and optimiser as traced); "
+        f"each primitive a kernel of its own{sms}",
+    )
+
+
+def _whole_number_bytes(row: Row) -> int:
+    """Bytes of token ids, targets and chosen experts."""
+    pairs = zip(row.shapes, row.formats, strict=True)
+    return sum(math.prod(shape) * 8 for shape, format_ in pairs if format_ == "int64")
+
+
+def _traced_width(row: Row) -> int:
+    """Bytes a number had in the trace: 8 for float64 (and its complex), 4 for float32."""
+    return 8 if {"float64", "complex128"} & set(row.formats) else 4
