@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidsv3.config import ModelConfig
@@ -30,9 +30,12 @@ def training_trace() -> Trace:
     return machine.trace
 
 
+TEXT = (resources.files("minidsv3") / "data" / "hardware" / "h800.toml").read_text(encoding="utf-8")
+TABLE = tomllib.loads(TEXT)
+
+
 def table() -> dict[str, Any]:
-    text = (resources.files("minidsv3") / "data" / "hardware" / "h800.toml").read_text(encoding="utf-8")
-    return copy.deepcopy(tomllib.loads(text))
+    return copy.deepcopy(TABLE)
 
 
 def scaled(path: str, factor: float) -> Hardware:
@@ -57,6 +60,7 @@ ROWS = st.builds(
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     rows=st.lists(ROWS, max_size=5),
     path=st.sampled_from(RATES),
@@ -73,6 +77,7 @@ def test_seconds_never_rise_when_a_rate_rises(
         assert fast.total.seconds <= slow.total.seconds * (1 + 1e-12)
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows=st.lists(ROWS, max_size=5), path=st.sampled_from(RATES), factor=st.floats(0.01, 100))
 def test_no_rate_changes_flops_or_bytes(rows: list[Row], path: str, factor: float) -> None:
     before, after = bill(rows, H800).total, bill(rows, scaled(path, factor)).total
@@ -80,6 +85,7 @@ def test_no_rate_changes_flops_or_bytes(rows: list[Row], path: str, factor: floa
     assert before.bytes == after.bytes
 
 
+@settings(deadline=None, max_examples=50)
 @given(rows=st.lists(ROWS, max_size=8))
 def test_every_roll_up_adds_up_to_the_total(rows: list[Row]) -> None:
     b = bill(rows, H800)
