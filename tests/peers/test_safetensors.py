@@ -1,4 +1,4 @@
-"""The container against the `safetensors` library: each reads what the other writes; what it refuses, we refuse."""
+"""The container against the `safetensors` library: each reads the other, and what it refuses, we refuse."""
 
 import json
 

@@ -57,7 +57,7 @@ MOONLIGHT = {
 # fill with 0 instead of minus infinity would choose experts outside the kept groups
 MODELS = {
     "plain": ({}, (-0.1, 0.1)),
-    "negative biases": ({}, (-1.2, -1.0)),
+    "negative biases": ({}, (-1.6, -0.9)),
     "moonlight": (MOONLIGHT, (-0.1, 0.1)),
     "yarn": ({"rope_parameters": YARN, "max_position_embeddings": 64}, (-0.1, 0.1)),
 }
