@@ -29,7 +29,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from .boundaries import Tokens
+from .fill_in_the_middle import Tokens
 
 _MOST_SEQUENCES = 1 << 62  # numbers of sequences are int64
 

@@ -5,7 +5,7 @@ ends in `:` then asks for something never seen in training, a `:` alone before a
 takes a share of such tokens apart during training. The share is not published; **ours** is a tenth of them,
 each by its own draw.
 
-A joined token is, by its bytes, perhaps one or more spaces, then punctuation or symbols, then line breaks.
+A joined token is, by its bytes, any spaces, then punctuation or symbols, then line breaks.
 It is replaced by the encodings of what stands before its line breaks and of these; the text it decodes to
 is the same. `split_one_by_one` is the specification, `split_joined` the same with arrays, draw for draw.
 
@@ -27,8 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..tokenizer import Tokenizer
-
-Tokens = NDArray[np.int32]
+from .fill_in_the_middle import Tokens
 
 
 class JoinedTokens(NamedTuple):
@@ -52,17 +51,15 @@ def joined_tokens(tokenizer: Tokenizer) -> JoinedTokens:
 
 
 def _parts(data: bytes, tokenizer: Tokenizer) -> list[int]:
+    if not data.endswith((b"\r", b"\n")):
+        return []
     try:
         text = data.decode()
     except UnicodeDecodeError:
         return []
     head = text.rstrip("\r\n")
     signs = head.lstrip(" ")
-    if (
-        len(head) == len(text)
-        or not signs
-        or any(unicodedata.category(sign)[0] not in "PS" for sign in signs)
-    ):
+    if not signs or any(unicodedata.category(sign)[0] not in "PS" for sign in signs):
         return []
     return tokenizer.encode(head) + tokenizer.encode(text[len(head) :])
 

@@ -23,9 +23,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..tokenizer import Tokenizer
-from .boundaries import Tokens, joined_tokens, split_joined
+from .boundaries import joined_tokens, split_joined
 from .documents import Document
-from .fill_in_the_middle import document_ids, fim_ids, fim_psm
+from .fill_in_the_middle import Tokens, document_ids, fim_ids, fim_psm
 
 
 def pack(

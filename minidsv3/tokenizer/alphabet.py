@@ -29,6 +29,7 @@ BYTE_TO_CHARACTER: dict[int, str] = {byte: chr(byte) for byte in _PRINTABLE} | {
 }
 CHARACTER_TO_BYTE: dict[str, int] = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
 BYTE_TOKENS: tuple[str, ...] = tuple(sorted(CHARACTER_TO_BYTE))  # by code point: the order of their ids
+_ALPHABET = frozenset(CHARACTER_TO_BYTE)
 
 # bytes read as Latin-1 are characters 0..255, so one str.translate does the whole string
 _TABLE = str.maketrans({chr(byte): character for byte, character in BYTE_TO_CHARACTER.items()})
@@ -41,11 +42,14 @@ def to_characters(data: bytes) -> str:
 
 def to_bytes(token: str) -> bytes:
     """Read GPT-2 characters back as bytes; a character outside the alphabet is a ValueError."""
-    if not is_byte_level(token):
-        raise ValueError(f"expected only characters of the 256-character byte alphabet, got {token!r}")
-    return bytes(map(CHARACTER_TO_BYTE.__getitem__, token))
+    try:
+        return bytes(map(CHARACTER_TO_BYTE.__getitem__, token))
+    except KeyError:
+        raise ValueError(
+            f"expected only characters of the 256-character byte alphabet, got {token!r}"
+        ) from None
 
 
 def is_byte_level(token: str) -> bool:
     """Say whether every character of the token stands for a byte."""
-    return CHARACTER_TO_BYTE.keys() >= set(token)
+    return _ALPHABET.issuperset(token)

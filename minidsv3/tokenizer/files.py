@@ -20,7 +20,7 @@ Next: minidsv3.tokenizer.codec
 import json
 import os
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import mkstemp
 from typing import TypeVar
 
 from .pieces import STAGES
@@ -51,19 +51,17 @@ _NOT_COMPUTED = (
 def write(path: FilePath, vocabulary: Vocabulary) -> None:
     """Write a tokenizer.json; the file appears whole or not at all."""
     target = Path(path)
-    text = json.dumps(_document(vocabulary), ensure_ascii=False, indent=1)
-    with NamedTemporaryFile(
-        "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-    ) as file:
-        try:
-            file.write(text)
+    handle, name = mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(_document(vocabulary), file, ensure_ascii=False, indent=1)
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).chmod(0o644)  # a temporary file is readable by its owner only
-            Path(file.name).replace(target)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        Path(name).chmod(0o644)  # a temporary file is its owner's only
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _document(vocabulary: Vocabulary) -> Json:
@@ -100,7 +98,8 @@ def read(path: FilePath) -> Vocabulary:
     vocab = _typed(path, "model.vocab", model.get("vocab"), dict)
     added = _added(path, document.get("added_tokens"))
     tokens = _by_id(path, vocab, added)
-    merges = _merges(path, _typed(path, "model.merges", model.get("merges"), list), vocab)
+    ids = {token: index for index, token in enumerate(tokens)}
+    merges = _merges(path, _typed(path, "model.merges", model.get("merges"), list), ids)
     try:
         return Vocabulary(tokens, merges, added)
     except ValueError as error:
@@ -148,7 +147,14 @@ def _check_pre_tokenizer(path: FilePath, pre_tokenizer: Json) -> None:
         step = _typed(path, f"pre-tokeniser step {number}", step, dict)
         for name, value in wanted.items():
             if name != "trim_offsets":  # offsets into the text are not computed here
-                expect(path, f"{name} of pre-tokeniser step {number}", step.get(name), value)
+                expect(path, f"{name} of pre-tokeniser step {number}", _escaped(step.get(name)), value)
+
+
+def _escaped(value: object) -> object:
+    """Write the line breaks in a pattern as escapes; DeepSeek's file holds the characters themselves."""
+    if isinstance(value, dict) and isinstance(pattern := value.get("Regex"), str):
+        return {**value, "Regex": pattern.replace("\r", r"\r").replace("\n", r"\n")}
+    return value
 
 
 def _added(path: FilePath, entries: object) -> tuple[AddedToken, ...]:
@@ -176,20 +182,21 @@ def _by_id(path: FilePath, vocab: Json, added: tuple[AddedToken, ...]) -> tuple[
     return tuple(tokens[index] for index in range(len(tokens)))
 
 
-def _merges(path: FilePath, entries: list[object], vocab: Json) -> tuple[Pair, ...]:
+def _merges(path: FilePath, entries: list[object], ids: dict[str, int]) -> tuple[Pair, ...]:
     pairs = []
     for rank, entry in enumerate(entries):
-        parts = entry.split(" ") if isinstance(entry, str) else entry
-        if not (isinstance(parts, list) and len(parts) == 2 and all(isinstance(part, str) for part in parts)):
-            raise ValueError(
-                f'{path}: expected merges "a b" or ["a", "b"], got {_shown(entry)} as merge {rank}'
-            )
-        if unknown := [part for part in parts if part not in vocab]:
-            raise ValueError(
-                f"{path}: expected merges of known tokens, got {_shown(unknown[0])} in merge {rank}"
-            )
-        first, second = (_id(path, part, vocab[part]) for part in parts)
-        pairs.append((first, second))
+        match entry.split(" ") if isinstance(entry, str) else entry:
+            case [str(first), str(second)]:
+                if first not in ids or second not in ids:
+                    unknown = _shown(second if first in ids else first)
+                    raise ValueError(
+                        f"{path}: expected merges of known tokens, got {unknown} in merge {rank}"
+                    )
+                pairs.append((ids[first], ids[second]))
+            case _:
+                raise ValueError(
+                    f'{path}: expected merges "a b" or ["a", "b"], got {_shown(entry)} as merge {rank}'
+                )
     return tuple(pairs)
 
 

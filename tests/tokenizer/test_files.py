@@ -48,6 +48,13 @@ def test_merges_may_be_pairs(tmp_path: Path, document: Document) -> None:
     assert _load(tmp_path, document).vocabulary == TRAINED.vocabulary
 
 
+def test_line_breaks_in_a_pattern_may_be_characters(tmp_path: Path, document: Document) -> None:
+    pattern = document["pre_tokenizer"]["pretokenizers"][2]["pattern"]
+    pattern["Regex"] = pattern["Regex"].replace(r"\r\n", "\r\n")  # as in DeepSeek's file
+    assert "\n" in pattern["Regex"]
+    assert _load(tmp_path, document).vocabulary == TRAINED.vocabulary
+
+
 def test_an_added_token_outside_the_alphabet_is_its_own_text(tmp_path: Path, document: Document) -> None:
     document["added_tokens"] += [
         {"id": 280, "content": "<｜x｜>", "special": True},

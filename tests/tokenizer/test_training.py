@@ -15,6 +15,12 @@ def test_learn_equals_recounting(pieces: dict[str, int], size: int) -> None:
     assert learn(pieces, "abc", size) == learn_by_recounting(pieces, "abc", size)
 
 
+def test_a_long_word_takes_no_quadratic_time() -> None:
+    tokens, merges = learn({"abc" * 100_000: 1}, "abc", 20)
+    assert len(tokens) == 20
+    assert merges[:2] == [(0, 1), (3, 2)]
+
+
 def test_ties_go_to_the_smaller_pair() -> None:
     _, merges = learn({"ba": 2, "ab": 2, "cc": 3}, "abc", 6)
     assert merges == [(2, 2), (0, 1), (1, 0)]
