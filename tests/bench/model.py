@@ -5,7 +5,7 @@
 Both sides hold the same weights and do the same work; the first lines show by how little their logits, losses
 and greedy tokens differ. `transformers` runs in two settings (eager attention and experts; sdpa and
 grouped_mm), both with the fused AdamW, and the better one of a task counts. The sides take turns, so that a
-disturbed minute disturbs all; still, the figures mean little while other work runs, hence the load is printed.
+disturbed minute disturbs all; still, figures mean little while other work runs, hence the load is printed.
 Our training step also keeps the moving average of the parameters, theirs does not.
 """
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minidsv3 import Model
+from minidsv3.checkpoint import read_safetensors, write_safetensors
 from minidsv3.machine import Machine
 from minidsv3.model.block import MoESaved
 from minidsv3.model.gate import route
@@ -70,17 +71,54 @@ def make_peer(changes: dict[str, object], biases: tuple[float, float]) -> "trans
     config = transformers.DeepseekV3Config(**PLAIN | changes, attn_implementation="eager")
     model = transformers.DeepseekV3ForCausalLM(config).eval()
     model.set_experts_implementation("eager")
+    randomise(model, biases)
+    model.generation_config.eos_token_id = None  # 32 tokens, whatever they are
+    return model
+
+
+def randomise(module: "torch.nn.Module", biases: tuple[float, float]) -> None:
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        for name, weight in module.named_parameters():
             if weight.ndim == 1:  # the norms' gains
                 weight.uniform_(0.8, 1.2)
             else:
                 weight.normal_(0, 0.3 if "gate.weight" in name else 0.1)
-        for name, buffer in model.named_buffers():
+        for name, buffer in module.named_buffers():
             if "correction_bias" in name:
                 buffer.uniform_(*biases)
-    model.generation_config.eos_token_id = None  # 32 tokens, whatever they are
-    return model
+
+
+def published(stacked: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Take the stacked experts of `transformers` apart into the published names."""
+    tensors: dict[str, np.ndarray] = {}
+    for name, values in stacked.items():
+        if ".experts." not in name:
+            tensors[name] = values
+            continue
+        parts = {"down_proj": values}
+        if name.endswith("gate_up_proj"):
+            parts = dict(zip(("gate_proj", "up_proj"), np.split(values, 2, axis=1), strict=True))
+        at = name.rpartition(".")[0]
+        for part, of_all in parts.items():
+            tensors |= {f"{at}.{expert}.{part}.weight": of_one for expert, of_one in enumerate(of_all)}
+    return tensors
+
+
+def gradients_of(module: "torch.nn.Module") -> dict[str, np.ndarray]:
+    """Gradients by the module's own names; zero where nothing arrived, as for an expert without tokens."""
+    return {
+        name: np.zeros(weight.shape, "f") if weight.grad is None else weight.grad.numpy()
+        for name, weight in module.named_parameters()
+    }
+
+
+def assert_same_gradients(ours, theirs: dict[str, np.ndarray]) -> None:
+    biases = {name for name in ours if name.endswith("e_score_correction_bias")}
+    assert set(ours) - biases == set(theirs)
+    for name, wanted in theirs.items():
+        assert np.abs(ours[name] - wanted).max() <= TOLERANCE * np.abs(wanted).max(), name
+    assert not any(ours[name].any() for name in biases)  # the choice passes no gradient
+    assert sum(bool(wanted.any()) for wanted in theirs.values()) > 0.9 * len(theirs)
 
 
 class Pair:
@@ -161,37 +199,14 @@ def _assert_same_routing(indices, weights, their_indices, their_weights) -> None
     assert np.abs(difference).max() < TOLERANCE
 
 
-def their_gradients(pair) -> tuple[float, dict[str, np.ndarray]]:
-    """Loss and gradients of `transformers`, its stacked experts taken apart into the published names."""
+def test_loss_and_every_gradient(pair):
+    losses, ours = pair.ours.loss_and_gradients(pair.tokens)
     pair.theirs.zero_grad()
     tokens = torch.tensor(pair.tokens)
     loss = pair.theirs(tokens, labels=tokens).loss
     loss.backward()
-    gradients: dict[str, np.ndarray] = {}
-    for name, weight in pair.theirs.named_parameters():
-        gradient = np.zeros(weight.shape, "f") if weight.grad is None else weight.grad.numpy()
-        if ".experts." not in name:
-            gradients[name] = gradient
-            continue
-        parts = {"down_proj": gradient}
-        if name.endswith("gate_up_proj"):
-            parts = dict(zip(("gate_proj", "up_proj"), np.split(gradient, 2, axis=1), strict=True))
-        at = name.rpartition(".")[0]
-        for part, stacked in parts.items():
-            gradients |= {f"{at}.{expert}.{part}.weight": values for expert, values in enumerate(stacked)}
-    return float(loss.detach()), gradients
-
-
-def test_loss_and_every_gradient(pair):
-    losses, ours = pair.ours.loss_and_gradients(pair.tokens)
-    loss, theirs = their_gradients(pair)
-    assert abs(losses["main"] - loss) < TOLERANCE
-    biases = {name for name in ours if name.endswith("e_score_correction_bias")}
-    assert set(ours) - biases == set(theirs)
-    for name, wanted in theirs.items():
-        assert np.abs(ours[name] - wanted).max() <= TOLERANCE * np.abs(wanted).max(), name
-    assert not any(ours[name].any() for name in biases)  # the choice passes no gradient
-    assert sum(bool(wanted.any()) for wanted in theirs.values()) > 0.9 * len(theirs)
+    assert abs(losses["main"] - float(loss.detach())) < TOLERANCE
+    assert_same_gradients(ours, published(gradients_of(pair.theirs)))
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +250,76 @@ def test_what_we_save_is_loaded_there(pair, tmp_path):
         logits = loaded(torch.tensor(pair.tokens[:, :-1])).logits.numpy()
     assert loaded.dtype == torch.float32
     np.testing.assert_allclose(logits, pair.logits, atol=TOLERANCE, rtol=0)
+
+
+# ── multi-token prediction ──
+
+DEPTH, LAMBDA = 2, 0.3
+
+
+def published_mtp(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Names of `MtpModel` -> names of layers after the last."""
+    names: dict[str, np.ndarray] = {}
+    for name, values in tensors.items():
+        _, module, rest = name.split(".", 2)
+        rest = rest.removeprefix("mtp_block.").replace("post_norm.", "shared_head.norm.", 1)
+        names[f"model.layers.{PLAIN['num_hidden_layers'] + int(module)}.{rest}"] = values
+    return published(names)
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    """Their main model and two MTP modules, and ours, loaded from one folder with the published names."""
+    from transformers.modeling_layers import MtpModel
+
+    folder = tmp_path_factory.mktemp("mtp")
+    main = make_peer({"num_nextn_predict_layers": DEPTH}, (-0.1, 0.1))
+    mtp = MtpModel(main, DEPTH).eval()
+    mtp.set_experts_implementation("eager")
+    randomise(mtp.layers, (-0.1, 0.1))
+    main.save_pretrained(folder)
+    extra = {f"layers.{name}": values.numpy() for name, values in mtp.layers.state_dict().items()}
+    file = folder / "model.safetensors"
+    write_safetensors(file, {**read_safetensors(file), **published_mtp(extra)})
+    return main, mtp, Model.load(folder)
+
+
+def their_depths(main, mtp, tokens: "torch.Tensor") -> "list[torch.Tensor]":
+    """Logits of the main head and of each depth; states are taken and passed on after their norms."""
+    state = main.model(tokens, use_cache=False).last_hidden_state  # after model.norm
+    logits = [main.lm_head(state)]
+    for k in range(1, DEPTH + 1):
+        ahead = tokens[:, k:]
+        positions = torch.arange(ahead.shape[1])[None]
+        state = mtp.forward_layer(k - 1, state[:, :-1], positions, None, input_ids=ahead)
+        logits.append(main.lm_head(state))
+    return logits
+
+
+def test_logits_of_every_depth(modules):
+    main, mtp, ours = modules
+    tokens = np.random.default_rng(0).integers(0, PLAIN["vocab_size"], (2, 20))
+    with torch.no_grad():
+        theirs = their_depths(main, mtp, torch.tensor(tokens))
+    for wanted, came in zip(theirs, [ours.logits(tokens), *ours.mtp_logits(tokens)], strict=True):
+        assert came.shape == wanted.shape
+        assert np.abs(came - wanted.numpy()).max() < TOLERANCE
+
+
+def test_loss_and_every_gradient_with_all_depths(modules):
+    main, mtp, ours = modules
+    tokens = np.random.default_rng(0).integers(0, PLAIN["vocab_size"], (2, 21))
+    losses, gradients = ours.loss_and_gradients(tokens, mtp_weight=LAMBDA)
+    ids = torch.tensor(tokens)
+    main.zero_grad()
+    mtp.zero_grad()
+    terms = []
+    for k, logits in enumerate(their_depths(main, mtp, ids[:, :-1])):
+        wanted = ids[:, k + 1 :].reshape(-1)
+        summed = torch.nn.functional.cross_entropy(logits.flatten(0, 1), wanted, reduction="sum")
+        terms.append(summed / ids[:, 1:].numel())  # eq. 24 divides T - k terms by T
+    total = terms[0] + LAMBDA / DEPTH * sum(terms[1:])
+    total.backward()
+    assert abs(losses["total"] - float(total.detach())) < TOLERANCE
+    of_mtp = {f"layers.{name}": values for name, values in gradients_of(mtp.layers).items()}
+    assert_same_gradients(gradients, published(gradients_of(main)) | published_mtp(of_mtp))
