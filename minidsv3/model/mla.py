@@ -26,12 +26,14 @@ Does: both algorithms, forward and backward, and both over a cache. Does not: ow
 Next: minidsv3.model.comparators
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minidsv3.machine import Machine
+from minidsv3.machine.primitives import FEW
 from minidsv3.model.parameters import MLAWeights
 
 __all__ = [
@@ -297,12 +299,12 @@ def mla_absorbed_decode(
     """
     x = _project(machine, h, w, rotation, scale, len(latents))
     _append(x, latents, first)
-    B, T, H, E = x.q.shape
-    o = np.empty((B, T, H, w.v_dim), h.dtype)  # [B, T, H, d_v]
-    for b in range(B):
-        q = x.q[b].swapaxes(0, 1)  # [H, T, E]
-        o[b] = _attend_absorbed(machine, q, latents[b, : first + T], w, first)[0].swapaxes(0, 1)
-    return machine.linear(o.reshape(B * T, -1), w.W_O, at="mla.out")
+
+    def attend(q: Array, seen: Array, first: int) -> Array:
+        return _attend_absorbed(machine, q, seen, w, first)[0]
+
+    o = _over_cache(x.q, latents, first, attend)  # [B T, H d_v]
+    return machine.linear(o, w.W_O, at="mla.out")  # [B T, D]                                          eq. 11
 
 
 def mla_naive_decode(
@@ -311,17 +313,34 @@ def mla_naive_decode(
     """As `mla_absorbed_decode`, unfolding the keys and values of the whole cache each time."""
     x = _project(machine, h, w, rotation, scale, len(latents))
     _append(x, latents, first)
-    B, T, H, E = x.q.shape
-    d_c = w.W_KV.shape[2]
-    o = np.empty((B, T, H, w.v_dim), h.dtype)  # [B, T, H, d_v]
-    for b in range(B):
-        seen = latents[b, : first + T]  # [S, d_c + d_R]
+    H, d_c, nope = len(w.W_KV), w.W_KV.shape[2], w.nope_dim
+
+    def attend(q: Array, seen: Array, first: int) -> Array:
         kv = machine.linear(seen[:, :d_c], w.W_KV.reshape(-1, d_c), at="mla.cached_kv_up")  # [S, H (d_h + d_v)]
-        kv = kv.reshape(first + T, H, -1)
-        k = _join_keys(kv, seen[:, d_c:], w.nope_dim)  # [H, S, E]
-        v = kv[..., w.nope_dim :].swapaxes(0, 1)  # [H, S, d_v]
-        o[b] = _attend(machine, x.q[b].swapaxes(0, 1), k, v, first)[0].swapaxes(0, 1)
-    return machine.linear(o.reshape(B * T, -1), w.W_O, at="mla.out")
+        kv = kv.reshape(len(seen), H, -1)
+        k = _join_keys(kv, seen[:, d_c:], nope)  # [H, S, d_h + d_R]
+        return _attend(machine, q, k, kv[..., nope:].swapaxes(0, 1), first)[0]
+
+    o = _over_cache(x.q, latents, first, attend)  # [B T, H d_v]
+    return machine.linear(o, w.W_O, at="mla.out")  # [B T, D]
+
+
+def _over_cache(q: Array, latents: Array, first: int, attend: Callable[[Array, Array, int], Array]) -> Array:
+    """Attend over each sequence's own rows.  q: [B, T, H, d_h + d_R]  ->  [B T, H d_v].
+
+    A few tokens go one at a time: each sees just the rows up to its own, and gets the bits it would get alone.
+    """
+    B, T, H, E = q.shape
+    if T <= FEW:
+        out = [
+            attend(q[b, t, :, None], latents[b, : first + t + 1], first + t).reshape(1, -1)  # [1, H d_v]
+            for b in range(B)
+            for t in range(T)
+        ]
+        return out[0] if len(out) == 1 else np.concatenate(out)
+    seen = latents[:, : first + T]  # [B, S, d_c + d_R]
+    turned = [attend(q[b].swapaxes(0, 1), seen[b], first).swapaxes(0, 1) for b in range(B)]  # [T, H, d_v] each
+    return np.concatenate(turned).reshape(B * T, -1)
 
 
 def _append(x: Projected, latents: Array, first: int) -> None:
