@@ -307,33 +307,36 @@ def _check_fields(cls: type, table: Mapping[str, Any], what: str) -> None:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The plan of a run: steps, batch, and the schedules, each placed by fractions of the run's length.
+    """The plan of a run: steps, batch, and the schedules of the report's section 4.2.
 
-    Fractions are of the tokens of the whole run. Where V3's report gives no value or shape (batch ramp,
-    AdamW's eps, which tensors decay, EMA's rate) the choice is ours.
+    `*_steps` count optimiser steps; `*_until` and `*_from` are fractions of the run's tokens. Where V3's report
+    gives no value or shape (batch ramp, AdamW's eps, which tensors decay, EMA's rate) the choice is ours.
     """
 
     steps: int = 1000
     seq_len: int = 256  # T
     batch_sequences: int = 8  # sequences a step once the ramp is over
     ramp_start_sequences: int = 4  # sequences a step at the start (V3: 3072 -> 15360)
-    ramp_fraction: float = 0.1  # part of the run's steps over which the batch grows, in equal stairs (ours)
+    ramp_steps: int = 0  # steps over which the batch grows, in equal stairs (ours)
     learning_rate: float = 3e-3
-    warmup_fraction: float = 0.02  # V3: 2,000 steps
-    constant_fraction: float = 0.1  # V3: flat until 10T of 14.8T tokens
-    final_rate_ratio: float = 0.1  # V3: cosine from 2.2e-4 to 2.2e-5
+    warmup_steps: int = 20  # linear from 0
+    constant_until: float = 0.1  # V3: flat until 10T of 14.8T tokens
+    cosine_until: float = 1.0  # V3: cosine until 14.3T
+    final_rate: float = 3e-4  # where the cosine ends; flat from there
+    last_from: float = 1.0  # V3: the last 167B tokens at
+    last_rate: float = 3e-4
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8  # not published
     weight_decay: float = 0.1
     clip_norm: float = 1.0
     bias_speed: float = 0.001  # gamma of the sign rule
-    bias_freeze_fraction: float = 0.966  # V3: gamma is 0 for the last 500B of 14.8T tokens
+    bias_until: float = 0.9662  # V3: gamma is 0 for the last 500B of 14.8T tokens
     balance_weight: float = 0.0001  # alpha of eq. 17
     balance_counts: str = "top-k of scores"  # as eq. 18 prints it; or "routed", as most engines count
     mtp_weight: float = 0.3  # lambda of eq. 25
     mtp_weight_late: float = 0.1
-    mtp_drop_fraction: float = 0.676  # V3: lambda drops at 10T of 14.8T tokens
+    mtp_until: float = 0.6757  # V3: lambda drops at 10T of 14.8T tokens
     mtp_divisor: str = "T"  # eq. 24 as printed; or "T-k", the mean over a depth's own terms
     fim_rate: float = 0.1
     split_rate: float = 0.1  # share of joined punctuation + newline tokens that are split (not published)
@@ -346,7 +349,7 @@ class TrainConfig:
             value = getattr(self, field.name)
             if field.type is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
                 raise ValueError(f"train config: expected {field.name} to be a whole number >= 0, got {value!r}")
-            if field.name.endswith("_fraction") and not 0 <= value <= 1:
+            if field.name.endswith(("_until", "_from", "_rate")) and not 0 <= value <= 1:
                 raise ValueError(f"train config: expected {field.name} between 0 and 1, got {value!r}")
         for name in ("steps", "seq_len", "batch_sequences", "ramp_start_sequences", "checkpoint_every"):
             if getattr(self, name) < 1:

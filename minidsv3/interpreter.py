@@ -22,7 +22,8 @@ from minidsv3.config import ModelConfig
 from minidsv3.machine import Machine
 from minidsv3.machine.parallel import run_shards, workers
 from minidsv3.model.parameters import Parameters
-from minidsv3.model.transformer import LossOptions, expert_loads, logits_forward, loss_backward, loss_forward
+from minidsv3.model.transformer import LossOptions, logits_forward
+from minidsv3.training.gradients import accumulate, shares
 
 if TYPE_CHECKING:
     from minidsv3.inference import Generation
@@ -75,12 +76,6 @@ class Model:
             raise ValueError(f"expected at most {longest} tokens in a sequence, got {array.shape[1]}")
         return array.astype(np.intp, copy=False)
 
-    def _sharded(self, batch: int, machine: Machine | None) -> list[slice]:
-        """How a batch is split over the cores: whole with a machine of the caller's, which may trace."""
-        parts = 1 if machine is not None else min(workers(), batch)
-        cuts = [batch * i // parts for i in range(parts + 1)]
-        return [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
-
     def logits(self, tokens: ArrayLike, machine: Machine | None = None) -> Array:
         """Logits of the main head.  tokens: [B, T]  ->  [B, T, V]."""
         return self._all_logits(tokens, machine, 0)[0]
@@ -93,7 +88,7 @@ class Model:
         ids = self.check_tokens(tokens)
         if depths >= ids.shape[1]:
             raise ValueError(f"expected more than {depths} tokens for MTP depth {depths}, got {ids.shape[1]}")
-        parts = self._sharded(len(ids), machine)
+        parts = shares(len(ids), 1 if machine else workers())
 
         def shard(i: int) -> list[Array]:
             own = machine or Machine()
@@ -118,47 +113,13 @@ class Model:
         tokens: [B, T + 1]; inputs are all but the last column, targets all but the first.
         """
         options = LossOptions(mtp_weight, mtp_divisor, balance_weight, balance_counts)
-        gradients = self.parameters.like(machine.dtype if machine else np.float32)
-        losses, _ = self.accumulate(tokens, options, gradients, machine)
-        return losses, gradients
-
-    def accumulate(
-        self,
-        tokens: ArrayLike,
-        options: LossOptions,
-        gradients: Parameters,
-        machine: Machine | None = None,
-        scratch: list[Parameters] | None = None,
-    ) -> tuple[dict[str, float], NDArray[np.int64]]:
-        """As `loss_and_gradients`, into `gradients`; also the experts' loads [MoE layers, E].
-
-        scratch: gradient buffers of the other cores, reused from call to call; made here if not given.
-        """
         ids = self.check_tokens(tokens, self.config.max_seq_len + 1)
-        least = 2 + (self.config.n_mtp_layers if options.mtp_weight else 0)
+        least = 2 + (self.config.n_mtp_layers if mtp_weight else 0)
         if ids.shape[1] < least:
             raise ValueError(f"expected rows of at least {least} tokens, got {ids.shape[1]}")
-        parts = self._sharded(len(ids), machine)
-        scratch = [] if scratch is None else scratch
-        while len(scratch) < len(parts) - 1:
-            scratch.append(gradients.like())
-
-        def shard(i: int) -> tuple[dict[str, float], NDArray[np.int64]]:
-            own = machine or Machine()
-            into = scratch[i - 1] if i else gradients
-            with np.errstate(over="ignore"):
-                losses, saved = loss_forward(own, self.parameters.astype(own.dtype), ids[parts[i]], options)
-                loss_backward(own, saved, into)
-            share = (parts[i].stop - parts[i].start) / len(ids)
-            if share != 1:
-                into.buffer *= into.buffer.dtype.type(share)
-            return {name: loss * share for name, loss in losses.items()}, expert_loads(saved)
-
-        results = run_shards(shard, len(parts), len(parts))
-        for other in scratch[: len(parts) - 1]:
-            gradients.buffer += other.buffer
-        losses = {name: sum(loss[name] for loss, _ in results) for name in results[0][0]}
-        return losses, np.sum([load for _, load in results], axis=0)
+        gradients = self.parameters.like(machine.dtype if machine else np.float32)
+        losses, _ = accumulate(self.parameters, ids, options, gradients, machine)
+        return losses, gradients
 
     def generate(self, prompt_ids: ArrayLike, max_new_tokens: int, **options: Any) -> "Generation":
         """Continue a prompt; see `minidsv3.inference.generate` for the options."""

@@ -18,6 +18,7 @@ Next: minidsv3.machine.parallel
 """
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ class Machine:
 
     def __init__(
         self,
-        hardware: str = "h800",
+        hardware: str | Path | Hardware = "h800",
         precision: str = "fp32",
         trace: bool = False,
         keep: str | Iterable[str] = (),
@@ -61,7 +62,7 @@ class Machine:
         self.precision, self.dtype = precision, np.dtype(dtype)
         self.layer: int | None = None  # where the model stands; set by the model, read by a trace
         self.expert: int | None = None
-        self._hardware_name, self._hardware = hardware, None if isinstance(hardware, str) else hardware
+        self._hardware = hardware
         self._recorder = Recorder(self, [keep] if isinstance(keep, str) else keep) if trace else None
         for wrap in (policy, self._recorder.wrap if self._recorder else None):
             if wrap is not None:
@@ -77,8 +78,8 @@ class Machine:
     @property
     def hardware(self) -> Hardware:
         """The machine's hardware description."""
-        if self._hardware is None:
-            self._hardware = load_hardware(self._hardware_name)
+        if not isinstance(self._hardware, Hardware):
+            self._hardware = load_hardware(self._hardware)
         return self._hardware
 
     @property

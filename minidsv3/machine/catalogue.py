@@ -44,6 +44,7 @@ class Primitive(NamedTuple):
     vector: int  # vector FLOPs for each element of operand `vector_over`, forward
     vector_backward: tuple[int, ...]  # the same for each backward row
     vector_over: int
+    also_writes: tuple[int, ...]  # operands written beside the result
     gather: bool  # operand 0 is a table of which only the rows asked for are read
     kinds: tuple[str, ...]  # weight, activation, kv or network: each operand, then the result
     backward: tuple[Backward, ...]
@@ -91,6 +92,7 @@ def _primitive(name: str, row: dict[str, Any]) -> Primitive:
         vector=row.get("vector", 0),
         vector_backward=tuple(row.get("vector_backward", ())),
         vector_over=row.get("vector_over", 0),
+        also_writes=tuple(row.get("also_writes", ())),
         gather=row.get("gather", False),
         kinds=kinds,
         backward=tuple(_backward(text, len(kinds) - 1) for text in row.get("backward", ())),

@@ -135,9 +135,9 @@ def softmax(scores: Array, first: int = 0, at: str = "") -> Array:
     T, S = scores.shape[-2:]
     if T > 1:
         scores += _causal_mask(T, S, first, scores.dtype)
-    scores -= scores.max(axis=-1, keepdims=True)
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
     np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
+    scores /= np.add.reduce(scores, axis=-1, keepdims=True)
     return scores
 
 
@@ -200,8 +200,8 @@ def add(x: Array, y: Array, at: str = "") -> Array:
 
 def top_k(choice: Array, k: int, at: str = "") -> Array:
     """Indices of the k largest of each row, best first; ties go to the lower index.  [N, E] -> [N, k]."""
-    if k == choice.shape[1]:
-        return np.argsort(-choice, axis=1, kind="stable")
+    if k == choice.shape[1] or len(choice) <= FEW:
+        return np.negative(choice).argsort(axis=1, kind="stable")[:, :k]
     left = choice.copy()  # [N, E]
     chosen = np.empty((len(choice), k), np.intp)  # [N, k]
     rows = np.arange(len(choice))
@@ -235,6 +235,8 @@ def dispatch(x: Array, plan: Plan, at: str = "") -> Array:
 
 def combine(y: Array, plan: Plan, at: str = "") -> Array:
     """Add up what comes back for each token; the weights are in y already.  y: [P, D]  ->  [N, D]."""
+    if len(plan.place) == 1:
+        return np.add.reduce(y.take(plan.place[0], axis=0), axis=0, keepdims=True)  # in the same order
     out = y.take(plan.place[:, 0], axis=0)  # [N, D]
     for k in range(1, plan.place.shape[1]):
         out += y.take(plan.place[:, k], axis=0)

@@ -153,7 +153,7 @@ class Recorder:
                 formats=tuple(formats),
                 matrix_flops=2 * op.signature.multiply_adds(sizes) if kind.matrix else 0,
                 vector_flops=kind.vector * elements[kind.vector_over],
-                bytes=_bytes(op.kinds, elements, formats, range(n + 1)),
+                bytes=_bytes(op.kinds, elements, formats, (*range(n + 1), *kind.also_writes)),
                 seconds=seconds,
                 value=result.copy() if kept else None,
             )

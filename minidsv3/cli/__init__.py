@@ -1,0 +1,110 @@
+"""The command line: one file per command, imported only when it is the one asked for.
+
+A command module has `SUMMARY` (one sentence), `EXAMPLES` (lines), `arguments(parser)` and `main(args) -> int`.
+Results go to stdout, talk to stderr. Exit codes: 0 ok, 1 a check or lesson failed, 2 usage (a `ValueError` is
+bad input), 3 environment or limits, 130 interrupted.
+
+Does: parse, dispatch, turn errors into one line and a code. Does not: compute.
+
+    >>> main(["nonsense"])  # doctest: +ELLIPSIS
+    2
+
+This is the last room of the book.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+__all__ = ["COMMANDS", "EnvironmentProblem", "main"]
+
+COMMANDS = {
+    "run": "read text, train, evaluate, write text, print the bill",
+    "predict": "continue a prompt with a trained model",
+    "trace": "one row for every op of a forward pass, priced",
+    "tokenize": "text to pieces, ids and bytes",
+    "ops": "the op catalogue: equations, formulas, signatures",
+    "bill": "what a training and a decode step cost on a machine",
+    "lesson": "list and play the lessons",
+    "check": "check an exercise",
+}
+
+
+class EnvironmentProblem(Exception):
+    """Something outside the program: a full disk, a missing file system feature, a diverged run. Exit 3."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\ntry: {self.prog} --help\n")
+
+
+def _top_parser() -> _Parser:
+    width = max(map(len, COMMANDS))
+    table = "\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items())
+    parser = _Parser(
+        prog="minidsv3",
+        description="An educational interpreter of DeepSeek-V3 in explicit NumPy.",
+        epilog=f"commands:\n{table}\n\nexamples:\n  minidsv3 run\n  minidsv3 ops mla.kv_down\n"
+        "  minidsv3 lesson run 00\n\n`minidsv3 COMMAND --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="minidsv3 [--version] COMMAND ...",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    return parser
+
+
+def _command_parser(name: str) -> tuple[_Parser, object]:
+    module = import_module(f"minidsv3.cli.{name}")
+    examples = "\n".join(f"  {line}" for line in module.EXAMPLES)
+    parser = _Parser(
+        prog=f"minidsv3 {name}",
+        description=module.SUMMARY,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.arguments(parser)
+    return parser, module
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ValueError as error:
+        print(f"minidsv3: {error}", file=sys.stderr)
+        return 2
+    except (EnvironmentProblem, OSError, MemoryError) as error:
+        print(f"minidsv3: {error or type(error).__name__}", file=sys.stderr)
+        return 3
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        _top_parser().print_help()
+        return 0
+    if words[0] == "--version":
+        from minidsv3 import __version__
+
+        print(f"minidsv3 {__version__}")
+        return 0
+    name = words[0]
+    if name not in COMMANDS:
+        from minidsv3.config import near
+
+        raise ValueError(f"expected a command, got {name!r}: {near(name, list(COMMANDS))}")
+    parser, module = _command_parser(name)
+    code: int = module.main(parser.parse_args(words[1:]))  # type: ignore[attr-defined]
+    return code

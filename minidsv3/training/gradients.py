@@ -1,0 +1,67 @@
+"""The gradient of a batch, computed on as many cores as the BLAS was given: data parallelism over threads.
+
+Each shard runs the whole model on its part of the sequences and writes into a gradient buffer of its own; the
+buffers are weighted by the shards' sizes and added in a fixed order, so that the bits do not depend on timing.
+Every loss is a mean over sequences, hence the sum over shards is the loss of the batch.
+
+Does: losses, gradients, expert loads of a batch. Does not: update anything.
+
+    >>> shares(5, 2)
+    [slice(0, 2, None), slice(2, 5, None)]
+
+Next: minidsv3.training.optimizer
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidsv3.machine import Machine
+from minidsv3.machine.parallel import run_shards, workers
+from minidsv3.model.parameters import Parameters
+from minidsv3.model.transformer import LossOptions, expert_loads, loss_backward, loss_forward
+
+__all__ = ["accumulate", "shares"]
+
+Loads = NDArray[np.int64]
+
+
+def shares(count: int, parts: int) -> list[slice]:
+    """Cut 0 .. count into at most `parts` stretches of nearly equal length."""
+    parts = max(1, min(parts, count))
+    cuts = [count * i // parts for i in range(parts + 1)]
+    return [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+
+
+def accumulate(
+    parameters: Parameters,
+    ids: NDArray[np.intp],
+    options: LossOptions,
+    gradients: Parameters,
+    machine: Machine | None = None,
+    scratch: list[Parameters] | None = None,
+) -> tuple[dict[str, float], Loads]:
+    """Write the gradient of losses["total"] into `gradients`; return losses and loads [MoE layers, E].
+
+    ids: [B, T + 1]. A machine of the caller's, which may trace, runs the batch whole.
+    scratch: gradient buffers of the other cores, reused from call to call; made here if not given.
+    """
+    parts = shares(len(ids), 1 if machine is not None else workers())
+    scratch = [] if scratch is None else scratch
+    while len(scratch) < len(parts) - 1:
+        scratch.append(gradients.like())
+
+    def shard(i: int) -> tuple[dict[str, float], Loads]:
+        own, into = machine or Machine(), scratch[i - 1] if i else gradients
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a NaN is found by its loss
+            losses, saved = loss_forward(own, parameters.astype(own.dtype), ids[parts[i]], options)
+            loss_backward(own, saved, into)
+        share = (parts[i].stop - parts[i].start) / len(ids)
+        if share != 1:
+            into.buffer *= into.buffer.dtype.type(share)
+        return {name: loss * share for name, loss in losses.items()}, expert_loads(saved)
+
+    results = run_shards(shard, len(parts), len(parts))
+    for other in scratch[: len(parts) - 1]:
+        gradients.buffer += other.buffer
+    losses = {name: sum(loss[name] for loss, _ in results) for name in results[0][0]}
+    return losses, np.sum([load for _, load in results], axis=0)
