@@ -37,11 +37,16 @@ def linear(x: Array, W: Array, at: str = "", out: Array | None = None) -> Array:
     """Y = x W^T.  x: [N, D]  W: [R, D]  ->  [N, R].
 
     Up to FEW rows are matrix-vector products: quicker than one matrix product, and a row's bits do not depend on
-    how many rows came along, which decoding relies on.
+    how many rows came along, which decoding relies on. (`dot` calls the BLAS with less ceremony than `matmul`.)
     """
-    if 1 < x.shape[0] <= FEW:
-        return np.matmul(x[:, None], W.T, out=None if out is None else out[:, None])[:, 0]
-    return np.matmul(x, W.T, out=out)
+    if x.shape[0] > FEW:
+        return np.matmul(x, W.T, out=out)
+    if x.shape[0] == 1:
+        return np.dot(x, W.T, out)
+    y = np.empty((len(x), len(W)), x.dtype) if out is None else out  # [N, R]
+    for i in range(len(x)):
+        np.dot(x[i : i + 1], W.T, y[i : i + 1])
+    return y
 
 
 def linear_backward(
@@ -84,6 +89,12 @@ def embedding_backward(d_x: Array, table: Array, ids: Array, at: str = "") -> Ar
 
 def rmsnorm(x: Array, gain: Array, eps: float, at: str = "") -> tuple[Array, Array]:
     """Divide each row by its root mean square.  x: [N, D]  gain: [D]  ->  y [N, D], r = 1/rms [N, 1]."""
+    if len(x) <= FEW:  # a few roots are quicker taken one by one
+        D = x.shape[1]
+        r = np.array([[(square / D + eps) ** -0.5] for square in np.vecdot(x, x).tolist()], x.dtype)  # [N, 1]
+        y = x * r  # [N, D]
+        y *= gain
+        return y, r
     r = np.vecdot(x, x)[:, None]  # [N, 1]
     r *= 1 / x.shape[-1]
     r += eps
@@ -158,8 +169,11 @@ def sigmoid(x: Array, at: str = "") -> Array:
     """1 / (1 + exp(-x))."""
     y = np.negative(x)
     np.exp(y, out=y)
-    y += 1
+    np.add(y, _ONE[y.dtype], out=y)  # an array of no axes: cheaper to add than Python's 1
     return np.reciprocal(y, out=y)
+
+
+_ONE = {np.dtype(name): np.ones((), name) for name in ("float32", "float64")}
 
 
 def sigmoid_backward(d_y: Array, y: Array, at: str = "") -> Array:
@@ -268,7 +282,7 @@ def combine_backward(d_out: Array, plan: Plan, at: str = "") -> Array:
 
 def renormalise(chosen: Array, scale: float, at: str = "") -> tuple[Array, Array]:
     """Divide the chosen scores by their sum, times the route scale.  [N, K] -> weights [N, K], sum [N, 1]."""
-    total = chosen.sum(axis=1, keepdims=True)  # [N, 1]
+    total = np.add.reduce(chosen, axis=1, keepdims=True)  # [N, 1]
     total += 1e-20
     return chosen * (scale / total), total
 

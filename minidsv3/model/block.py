@@ -27,6 +27,7 @@ from minidsv3.model.experts import (
     ExpertsSaved,
     FFNSaved,
     experts_backward,
+    experts_decode,
     experts_forward,
     ffn_backward,
     ffn_forward,
@@ -191,7 +192,19 @@ def block_decode(
     y = machine.add(x, u, at="attn.residual")
     u, _ = machine.rmsnorm(y, w.g_ffn, config.norm_eps, at="ffn.norm")
     if isinstance(w.ffn, MoEWeights):
-        out, _ = moe_forward(machine, u, w.ffn, config, len(latents), Options())
+        out = moe_decode(machine, u, w.ffn, config)
     else:
         out, _ = ffn_forward(machine, u, w.ffn, DENSE)
     return machine.add(y, out, at="ffn.residual")
+
+
+def moe_decode(machine: Machine, u: Array, w: MoEWeights, config: ModelConfig) -> Array:
+    """As `moe_forward`, keeping nothing; a single token's copies need no sorting.  u: [N, D]  ->  [N, D]."""
+    routing, _ = gate_forward(machine, u, w.e, w.bias, config)
+    if len(u) == 1:
+        out = experts_decode(machine, u, routing, w.W_gate_up, w.W_down)
+    else:
+        out, _ = experts_forward(machine, u, routing, w.W_gate_up, w.W_down)
+    if w.shared is not None:
+        out = machine.add(out, ffn_forward(machine, u, w.shared, SHARED)[0], at="experts.add_shared")
+    return out

@@ -19,6 +19,7 @@ Does: forward and backward. Does not: choose (`gate`).
 Next: minidsv3.model.block
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,6 +114,31 @@ def experts_forward(
             kept.append(value)
     machine.expert = None
     return machine.combine(y, plan, at="experts.combine"), saved
+
+
+@lru_cache
+def _plan_for_one(k: int) -> Plan:
+    """One token's copies in the order of its choices: nothing to sort."""
+    return Plan(np.zeros(k, np.intp), np.arange(k)[None], [])
+
+
+def experts_decode(machine: Machine, u: Array, routing: Routing, W_gate_up: Array, W_down: Array) -> Array:
+    """As `experts_forward` for one token, bit for bit; keeps nothing.  u: [1, D]  ->  [1, D]. Equation: 12."""
+    (K, M), plan = (routing.indices.shape[1], W_down.shape[2]), _plan_for_one(routing.indices.shape[1])
+    copies = machine.dispatch(u, plan, at="experts.dispatch")  # [K, D]
+    both, y = np.empty((K, 2 * M), u.dtype), np.empty_like(copies)  # [K, 2 M], [K, D]
+    chosen = routing.indices[0].tolist()
+    for i, machine.expert in enumerate(chosen):
+        here = slice(i, i + 1)
+        machine.linear(copies[here], W_gate_up[machine.expert], at="experts.gate_up", out=both[here])
+    machine.expert = None
+    a, _ = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [K, M] all experts' at once
+    ga = machine.scale(a, routing.weights[0], at="experts.scale")  # [K, M]
+    for i, machine.expert in enumerate(chosen):
+        here = slice(i, i + 1)
+        machine.linear(ga[here], W_down[machine.expert], at="experts.down", out=y[here])
+    machine.expert = None
+    return machine.combine(y, plan, at="experts.combine")
 
 
 class ExpertGradients(NamedTuple):

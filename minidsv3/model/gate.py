@@ -20,6 +20,7 @@ Does: the choice and its backward. Does not: move tokens (`experts`), update the
 Next: minidsv3.model.experts
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,13 +58,22 @@ def group_limited_top_k(machine: Machine, choice: Array, groups: int, kept: int,
     N, E = choice.shape
     if kept < groups:
         by_group = choice.reshape(N, groups, E // groups)
-        best = np.partition(by_group, -BEST_OF_GROUP, axis=2)[..., -BEST_OF_GROUP:]  # [N, G, 2]
-        chosen = machine.top_k(best.sum(axis=2), kept, at="gate.groups")  # [N, kept]
-        masked = np.full_like(by_group, -np.inf)
-        rows = np.arange(N)[:, None]
+        best = by_group.copy()  # [N, G, E / G]
+        best.partition(-BEST_OF_GROUP, axis=2)
+        best = np.add.reduce(best[..., -BEST_OF_GROUP:], axis=2)  # [N, G]
+        chosen = machine.top_k(best, kept, at="gate.groups")  # [N, kept]
+        masked = np.empty_like(by_group)  # [N, G, E / G]
+        masked.fill(-np.inf)
+        rows = _rows(N)
         masked[rows, chosen] = by_group[rows, chosen]
         choice = masked.reshape(N, E)
     return np.asarray(machine.top_k(choice, k, at="gate.top_k"))
+
+
+@lru_cache(maxsize=16)
+def _rows(n: int) -> NDArray[np.intp]:
+    """Row numbers in a column, to pick from each row.  [n, 1]."""
+    return np.arange(n)[:, None]
 
 
 def _route(machine: Machine, z: Array, bias: Array, config: ModelConfig) -> tuple[Routing, Array]:
@@ -71,7 +81,7 @@ def _route(machine: Machine, z: Array, bias: Array, config: ModelConfig) -> tupl
     indices = group_limited_top_k(
         machine, s + bias, config.n_expert_groups, config.n_limited_groups, config.n_activated_experts
     )  # [N, K]                                                                                        eqs. 14, 16
-    chosen = np.take_along_axis(s, indices, axis=1)  # [N, K] without the bias
+    chosen = s[_rows(len(s)), indices]  # [N, K] without the bias
     if not config.norm_topk_prob:
         return Routing(indices, chosen * s.dtype.type(config.route_scale), s), np.empty((0, 1), s.dtype)
     weights, total = machine.renormalise(chosen, config.route_scale, at="gate.renormalise")  # eq. 13

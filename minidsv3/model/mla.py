@@ -241,15 +241,16 @@ def _attend_absorbed(
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """q: [H, T, d_h + d_R]  latent: [S, d_c + d_R]  ->  o [H, T, d_v] and (q~, p, o~) for the backward."""
     (H, T, _), S, d_c = q.shape, len(latent), w.W_KV.shape[2]
-    nope = w.nope_dim
+    nope = q.shape[2] - (latent.shape[1] - d_c)
+    W_UK, W_UV = w.W_KV[:, :nope], w.W_KV[:, nope:]  # [H, d_h, d_c], [H, d_v, d_c]
     folded = np.empty((H, T, latent.shape[1]), q.dtype)  # [H, T, d_c + d_R]
-    folded[..., :d_c] = machine.contract(q[..., :nope], w.W_UK, at="mla.absorb_q")
+    folded[..., :d_c] = machine.contract(q[..., :nope], W_UK, at="mla.absorb_q")
     folded[..., d_c:] = q[..., nope:]
     a = machine.contract(folded.reshape(H * T, -1), latent.T, at="mla.absorbed_scores")  # [H T, S]
     p = machine.softmax(a.reshape(H, T, S), first, at="mla.softmax")  # [H, T, S]
     o_latent = machine.contract(p.reshape(H * T, S), latent[:, :d_c], at="mla.absorbed_values")  # [H T, d_c]
     o_latent = o_latent.reshape(H, T, d_c)
-    o = machine.contract(o_latent, w.W_UV.swapaxes(1, 2), at="mla.absorb_v")  # [H, T, d_v]
+    o = machine.contract(o_latent, W_UV.swapaxes(1, 2), at="mla.absorb_v")  # [H, T, d_v]
     return o, (folded, p, o_latent)
 
 
