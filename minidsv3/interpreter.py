@@ -1,7 +1,7 @@
 """`Model`: parameters, machine, gradients and decoding in one object, for users.
 
-Does: initialise, load, save, logits, losses with gradients, generation. Splits a batch over the cores where the
-BLAS allows it. Does not: train (`minidsv3.training`), price (`minidsv3.cost`).
+Does: initialise, load, save, logits, losses with gradients, generation. Splits a batch over the cores where
+the BLAS allows it. Does not: train (`minidsv3.training`), price (`minidsv3.cost`).
 
     >>> import numpy as np
     >>> from minidsv3.config import ModelConfig
@@ -22,7 +22,7 @@ from minidsv3.config import ModelConfig
 from minidsv3.machine import Machine
 from minidsv3.machine.parallel import run_shards, workers
 from minidsv3.model.parameters import Parameters
-from minidsv3.model.transformer import LossOptions, logits_forward
+from minidsv3.model.transformer import LossOptions, all_logits
 from minidsv3.training.gradients import accumulate, shares
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Model:
         def shard(i: int) -> list[Array]:
             own = machine or Machine()
             with np.errstate(over="ignore"):
-                return logits_forward(own, self.parameters.astype(own.dtype), ids[parts[i]], depths)
+                return all_logits(own, self.parameters.astype(own.dtype), ids[parts[i]], depths)
 
         shards = run_shards(shard, len(parts), len(parts))
         return shards[0] if len(shards) == 1 else [np.concatenate(part) for part in zip(*shards, strict=True)]

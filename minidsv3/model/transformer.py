@@ -2,16 +2,17 @@
 
     L = L_main + lambda/D sum_k L_k + alpha sum f P          (eqs. 17, 24, 25)
 
-A row of T + 1 tokens is T inputs and T targets. The main head predicts token i + 1 from position i and its loss is
-the mean over B T. Depth k has T - k terms; eq. 24 divides their sum by T as printed ("T"), others by their number
-("T-k"): the gradient uses the one asked for, the report gives both.
+A row of T + 1 tokens is T inputs and T targets. The main head predicts token i + 1 from position i and its
+loss is the mean over B T. Depth k has T - k terms; eq. 24 divides their sum by T as printed ("T"), others by
+their number ("T-k"): the gradient uses the one asked for, the report gives both.
 
 Does: logits, losses, all gradients, expert loads. Does not: update anything, sample, cache.
 
     >>> from minidsv3.config import ModelConfig
     >>> from minidsv3.model.parameters import Parameters
     >>> parameters = Parameters.initialise(ModelConfig.preset("nano"), np.random.default_rng(0))
-    >>> losses, saved = loss_forward(Machine(), parameters, np.zeros((1, 5), int), LossOptions(mtp_weight=0.3))
+    >>> options = LossOptions(mtp_weight=0.3)
+    >>> losses, saved = loss_forward(Machine(), parameters, np.zeros((1, 5), int), options)
     >>> sorted(losses)
     ['balance', 'main', 'mtp_1', 'mtp_1_mean', 'total']
 
@@ -31,7 +32,7 @@ from minidsv3.model.mtp import MTPSaved, mtp_backward, mtp_forward
 from minidsv3.model.parameters import LayerWeights, ModelWeights, MoEWeights, Parameters
 from minidsv3.model.rope import rotations_for
 
-__all__ = ["LossOptions", "LossSaved", "expert_loads", "logits_forward", "loss_backward", "loss_forward"]
+__all__ = ["LossOptions", "LossSaved", "all_logits", "expert_loads", "loss_backward", "loss_forward"]
 
 Array = NDArray[Any]
 
@@ -85,8 +86,13 @@ class LossSaved(NamedTuple):
 # ---- forward ----------------------------------------------------------------------------------------------
 
 
-def main_forward(
-    machine: Machine, w: ModelWeights, tokens: NDArray[np.intp], config: ModelConfig, options: Options, keep: bool
+def main_states(
+    machine: Machine,
+    w: ModelWeights,
+    tokens: NDArray[np.intp],
+    config: ModelConfig,
+    options: Options,
+    keep: bool,
 ) -> MainSaved:
     """tokens: [B, T]  ->  states in front of and behind the final norm; blocks only if kept."""
     B, T = tokens.shape
@@ -108,7 +114,7 @@ def _rotation(config: ModelConfig, length: int, machine: Machine) -> Array:
     return rotations_for(config, dtype)[:length]
 
 
-def logits_forward(
+def all_logits(
     machine: Machine, parameters: Parameters, tokens: NDArray[np.intp], depths: int = 0
 ) -> list[Array]:
     """Logits of the main head and of the first `depths` MTP modules.
@@ -117,7 +123,7 @@ def logits_forward(
     """
     config, w = parameters.config, parameters.weights
     (B, T), V = tokens.shape, config.vocab_size
-    main = main_forward(machine, w, tokens, config, Options(), keep=False)
+    main = main_states(machine, w, tokens, config, Options(), keep=False)
     out = [machine.linear(main.h, w.head, at="head.logits").reshape(B, T, V)]
     state = main.h if config.mtp_state_after_norm else main.x
     for k in range(1, depths + 1):
@@ -154,7 +160,7 @@ def loss_forward(
     config, w = parameters.config, parameters.weights
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     B, T = inputs.shape
-    main = main_forward(machine, w, inputs, config, options.block, keep=True)
+    main = main_states(machine, w, inputs, config, options.block, keep=True)
     nll, head = _head_forward(machine, main.h, w.head, targets, 1 / (B * T), ("head.logits", "loss.main"))
     losses, heads, mtp, mtp_ids = {"main": float(nll.mean())}, [head], [], []
     total = losses["main"]
@@ -164,7 +170,9 @@ def loss_forward(
         normed, state, saved, ids = _depth_forward(machine, w, inputs, state, k, config, options.block)
         divisor = B * (T if options.mtp_divisor == "T" else T - k)
         d_loss = options.mtp_weight / depths / divisor
-        nll, head = _head_forward(machine, normed, w.head, targets[:, k:], d_loss, ("head.mtp_logits", "loss.mtp"))
+        nll, head = _head_forward(
+            machine, normed, w.head, targets[:, k:], d_loss, ("head.mtp_logits", "loss.mtp")
+        )
         losses[f"mtp_{k}"] = float(nll.sum()) / (B * T)  # eq. 24 as printed
         losses[f"mtp_{k}_mean"] = float(nll.mean())
         total += d_loss * float(nll.sum())
@@ -192,7 +200,9 @@ def _moe_parts(blocks: list[BlockSaved], mtp: list[MTPSaved]) -> list[MoESaved]:
 
 def _balance(blocks: list[BlockSaved], mtp: list[MTPSaved]) -> float:
     """sum(f P), summed over layers, averaged over sequences, without alpha."""
-    return sum(float(part.balance_loss.mean()) for part in _moe_parts(blocks, mtp) if part.balance is not None)
+    return sum(
+        float(part.balance_loss.mean()) for part in _moe_parts(blocks, mtp) if part.balance is not None
+    )
 
 
 def expert_loads(saved: LossSaved) -> NDArray[np.int64]:
@@ -257,7 +267,9 @@ def _longer(d_state: Array, batch: int) -> Array:
 
 
 def _expert_views(layer: LayerWeights) -> ExpertGradients | None:
-    return ExpertGradients(layer.ffn.W_gate_up, layer.ffn.W_down) if isinstance(layer.ffn, MoEWeights) else None
+    return (
+        ExpertGradients(layer.ffn.W_gate_up, layer.ffn.W_down) if isinstance(layer.ffn, MoEWeights) else None
+    )
 
 
 def _store(into: Any, values: Any) -> None:
