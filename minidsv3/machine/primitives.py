@@ -121,6 +121,11 @@ def rmsnorm_backward(d_y: Array, x: Array, gain: Array, r: Array, at: str = "") 
 def rope(x: Array, rotation: Array, at: str = "") -> Array:
     """Turn neighbouring pairs (2i, 2i+1), in place.  x: [B, T, (H,) R]  rotation: [T, R/2], complex."""
     pairs = _as_pairs(x)  # [B, T, (H,) R/2]
+    if len(rotation) <= FEW:  # one position at a time: where a pair lies in a longer loop shows in its bits
+        for t, turn in enumerate(rotation):
+            there = pairs[:, t]  # [B, (H,) R/2]
+            np.multiply(there, turn, out=there)
+        return x
     pairs *= rotation[:, None] if x.ndim == 4 else rotation
     return x
 
@@ -344,11 +349,11 @@ def cross_entropy_backward(d_loss: float, p: Array, targets: Array, at: str = ""
 
 def adamw(
     w: Array, g: Array, m: Array, v: Array, rate: float, beta1: float, beta2: float, eps: float, decay: float,
-    step: int, at: str = "",
+    step: int, clip: float = 1.0, at: str = "",
 ) -> Array:  # fmt: skip
     """One AdamW step in place over flat arrays, block by block so that a block stays in the cache.
 
-    w, g, m, v: [P].  Decoupled decay: w shrinks by rate x decay before the step (Loshchilov & Hutter 2019).
+    w, g, m, v: [P].  clip: factor on the gradient.  Decoupled decay: w shrinks by rate x decay before the step (Loshchilov & Hutter 2019).
     """
     fix1, fix2 = 1 - beta1**step, 1 - beta2**step
     work = np.empty(min(_BLOCK, w.size), w.dtype)
@@ -357,10 +362,10 @@ def adamw(
         w_, g_, m_, v_ = w[at_], g[at_], m[at_], v[at_]
         t_ = work[: len(w_)]
         m_ *= beta1
-        m_ += np.multiply(g_, 1 - beta1, out=t_)
+        m_ += np.multiply(g_, (1 - beta1) * clip, out=t_)
         v_ *= beta2
         np.multiply(g_, g_, out=t_)
-        t_ *= 1 - beta2
+        t_ *= (1 - beta2) * clip**2
         v_ += t_
         np.sqrt(v_, out=t_)
         t_ *= fix2**-0.5
