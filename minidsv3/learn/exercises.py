@@ -1,0 +1,113 @@
+"""The lessons on the disk: where they are, what each one holds, and how to find one by its number.
+
+A lesson is a folder `NN_name` with `lesson.toml` (title, minutes, needs, anchor, and the exercise's function
+and op), `lesson.py`, `exercise.py` (the stub), `solution.py`, `check.py` (the properties) and `hints.toml`. An
+installed package carries the folders as `minidsv3/_lessons`; a checkout has them beside the package.
+
+Does: find, read, write a stub into the student's folder. Does not: run anything of it.
+
+    >>> lesson = find_lesson("00")
+    >>> lesson.title, lesson.function, len(lesson.hints) >= 3
+    ('One prediction', 'softmax', True)
+    >>> find_lesson("99")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: expected a lesson, got '99': ...
+
+Next: minidsv3.learn.progress
+"""
+
+import tomllib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from minidsv3.config import near
+
+__all__ = ["Lesson", "find_lesson", "lessons", "lessons_folder", "student_file"]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A lesson and its exercise."""
+
+    id: str  # "00"
+    name: str  # "00_one_prediction", the folder
+    folder: Path
+    title: str
+    minutes: int
+    needs: tuple[str, ...]  # ids of lessons that help; nothing is locked
+    anchor: str  # the number of the report or the hardware that the lesson ends on
+    task: str  # the exercise in one sentence
+    function: str  # that the student writes
+    op: str  # of the catalogue, for the equation card
+    hints: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        """The lesson's cells."""
+        return self.folder / "lesson.py"
+
+    @property
+    def stub(self) -> str:
+        """The exercise as the student gets it."""
+        return (self.folder / "exercise.py").read_text(encoding="utf-8")
+
+    @property
+    def solution(self) -> str:
+        """One way to do it."""
+        return (self.folder / "solution.py").read_text(encoding="utf-8")
+
+
+def lessons_folder() -> Path:
+    """Where the lessons are: inside an installed package, or beside it in a checkout."""
+    package = Path(str(resources.files("minidsv3")))
+    for folder in (package / "_lessons", package.parent / "lessons"):
+        if folder.is_dir():
+            return folder
+    raise OSError(f"expected the lessons in {package / '_lessons'}; reinstall minidsv3")
+
+
+@lru_cache
+def lessons() -> tuple[Lesson, ...]:
+    """All lessons in their order."""
+    return tuple(_read(path.parent) for path in sorted(lessons_folder().glob("[0-9]*/lesson.toml")))
+
+
+def _read(folder: Path) -> Lesson:
+    table = tomllib.loads((folder / "lesson.toml").read_text(encoding="utf-8"))
+    hints = tomllib.loads((folder / "hints.toml").read_text(encoding="utf-8"))["hints"]
+    exercise = table["exercise"]
+    return Lesson(
+        id=folder.name.partition("_")[0],
+        name=folder.name,
+        folder=folder,
+        title=table["title"],
+        minutes=table["minutes"],
+        needs=tuple(table["needs"]),
+        anchor=table["anchor"],
+        task=exercise["task"],
+        function=exercise["function"],
+        op=exercise["op"],
+        hints=tuple(hints),
+    )
+
+
+def find_lesson(name: str) -> Lesson:
+    """The lesson with this number or folder name; ValueError that names the near ones."""
+    for lesson in lessons():
+        if name in (lesson.id, lesson.name):
+            return lesson
+    known = [lesson.name for lesson in lessons()]
+    raise ValueError(f"expected a lesson, got {name!r}: {near(name, known)}")
+
+
+def student_file(lesson: Lesson, folder: Path) -> tuple[Path, bool]:
+    """The student's file in a working folder, and whether the stub was only now written there."""
+    places = [folder / lesson.name / "exercise.py", folder / f"exercise_{lesson.id}.py"]
+    for place in places:
+        if place.is_file():
+            return place, False
+    places[0].parent.mkdir(parents=True, exist_ok=True)
+    places[0].write_text(lesson.stub, encoding="utf-8")
+    return places[0], True
