@@ -5,6 +5,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from strategies import configs, parameters_of
 
 from minidsv3.config import ModelConfig
 from minidsv3.inference import Decoder, LatentCache
@@ -13,7 +14,6 @@ from minidsv3.inference.decode import ATTENTION
 from minidsv3.machine import Machine
 from minidsv3.model.parameters import Parameters
 from minidsv3.model.transformer import all_logits
-from strategies import configs, parameters_of
 
 MACHINE = Machine(dtype="float64")
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import configs, parameters_of, rngs
 
 from minidsv3 import Machine, Model, ModelConfig
 from minidsv3.inference import Decoder, generate
 from minidsv3.inference.decode import ATTENTION
 from minidsv3.machine.primitives import FEW
-from strategies import configs, parameters_of, rngs
 
 SETTINGS = settings(max_examples=40)
 
