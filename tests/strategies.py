@@ -18,7 +18,7 @@ small = st.integers(1, 5)
 
 @st.composite
 def configs(draw: st.DrawFn, **fixed: Any) -> ModelConfig:
-    """Tiny models whose sizes all differ where they can; with or without query latent, groups, shared experts."""
+    """Tiny models: with or without query latent, groups, shared experts, renormalised weights."""
     groups = draw(st.sampled_from([1, 2, 4]))
     kept = draw(st.integers(1, groups))
     per_group = draw(st.integers(2, 3))
@@ -36,11 +36,11 @@ def configs(draw: st.DrawFn, **fixed: Any) -> ModelConfig:
         "n_expert_groups": groups,
         "n_limited_groups": kept,
         "route_scale": draw(st.sampled_from([1.0, 2.5])),
-        "kv_lora_rank": draw(small),
+        "kv_lora_rank": draw(st.integers(2, 5)),
         "qk_nope_head_dim": draw(small),
         "qk_rope_head_dim": 2 * draw(st.integers(1, 3)),
         "v_head_dim": draw(small),
-        "q_lora_rank": draw(st.integers(0, 4)),
+        "q_lora_rank": draw(st.sampled_from([0, 2, 3])),
         "norm_topk_prob": draw(st.booleans()),
         "max_seq_len": 32,
     }

@@ -82,7 +82,9 @@ class Trace(list[Row]):
         return type(self)(
             row
             for row in self
-            if fnmatch.fnmatchcase(row.op, pattern) and phase in (None, row.phase) and layer in (None, row.layer)
+            if fnmatch.fnmatchcase(row.op, pattern)
+            and phase in (None, row.phase)
+            and layer in (None, row.layer)
         )
 
     def value(self, op: str, layer: int | None = None) -> Array:
@@ -118,23 +120,30 @@ class Recorder:
             op = look_up(at)
             arrays = [a for a in args if isinstance(a, np.ndarray)]
             shapes, formats = [a.shape for a in arrays], [a.dtype.name for a in arrays]
+            # before it runs, so that a shape that does not fit is named by its symbol and not by NumPy
+            sizes = {} if backward else op.signature.bind(shapes, op.symbols)
             start = perf_counter()
             out = function(*args, at=at, **options)
             seconds = perf_counter() - start
             if backward:
                 self._record_backward(op, _backward_operands(op, args, out), seconds)
             else:
-                self._record(op, shapes, formats, out[0] if isinstance(out, tuple) else out, seconds)
+                self._record(op, sizes, shapes, formats, out[0] if isinstance(out, tuple) else out, seconds)
             return out
 
         return recorded
 
     def _record(
-        self, op: Op, shapes: list[tuple[int, ...]], formats: list[str], result: Array, seconds: float
+        self,
+        op: Op,
+        sizes: Sizes,
+        shapes: list[tuple[int, ...]],
+        formats: list[str],
+        result: Array,
+        seconds: float,
     ) -> None:
         kind = primitives()[op.primitive]
         n = len(op.signature.operands)
-        sizes = op.signature.bind(shapes, op.symbols)
         sizes |= zip(op.signature.result, result.shape, strict=True)
         elements = op.signature.elements(sizes)
         if kind.gather:
@@ -192,7 +201,9 @@ def backward_counts(op: Op, kind: Primitive, i: int, sizes: Sizes, formats: list
     }
 
 
-def _bytes(kinds: tuple[str, ...], elements: list[int], formats: list[str], which: Iterable[int]) -> dict[str, int]:
+def _bytes(
+    kinds: tuple[str, ...], elements: list[int], formats: list[str], which: Iterable[int]
+) -> dict[str, int]:
     moved: dict[str, int] = {}
     for i in which:
         moved[kinds[i]] = moved.get(kinds[i], 0) + elements[i] * np.dtype(formats[i]).itemsize

@@ -1,4 +1,4 @@
-"""Every forward of the model has a backward that passes central differences; one without a case fails here."""
+"""Every forward of the model has a backward that passes central differences; none goes without a case."""
 
 import importlib
 import inspect
@@ -216,7 +216,7 @@ def mtp(draw: Any) -> Pair:
 
 
 def loss(draw: Any) -> Pair:
-    """The whole training loss: two MTP depths, balance, both divisors; leaves are tensors by published name."""
+    """The whole training loss: two MTP depths, balance, both divisors; leaves are tensors by name."""
     rng, (B, T) = draw(rngs), draw(st.tuples(st.integers(1, 2), st.integers(3, 5)))
     depths = draw(st.integers(0, 2))
     config = draw(configs(n_mtp_layers=depths, **{name: draw(way) for name, way in CONVENTIONS.items()}))

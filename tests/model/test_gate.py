@@ -1,0 +1,176 @@
+"""The router against the report's text read aloud, and what it must never do."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from strategies import configs, parameters_of, rngs
+
+from minidsv3.config import ModelConfig
+from minidsv3.machine import Machine
+from minidsv3.model.block import Options, balance_load, moe_forward
+from minidsv3.model.experts import experts_decode, experts_forward
+from minidsv3.model.gate import Routing, route
+from minidsv3.model.parameters import MoEWeights
+
+MACHINE = Machine(dtype="float64")
+moe_configs = configs(n_dense_layers=0)
+
+
+def route_one(z: list[float], bias: list[float], config: ModelConfig) -> dict[int, float]:
+    """One token, by the text of sections 2.1.2 and eqs. 13-16: weights by chosen expert."""
+    scores = [1 / (1 + np.exp(-x)) for x in z]
+    biased = [s + b for s, b in zip(scores, bias, strict=True)]
+    size = config.n_routed_experts // config.n_expert_groups
+    groups = [list(range(g * size, (g + 1) * size)) for g in range(config.n_expert_groups)]
+    groups.sort(key=lambda members: -sum(sorted(biased[e] for e in members)[-2:]))
+    allowed = [e for members in groups[: config.n_limited_groups] for e in members]
+    chosen = sorted(allowed, key=lambda e: -biased[e])[: config.n_activated_experts]
+    total = sum(scores[e] for e in chosen) if config.norm_topk_prob else 1
+    return {e: config.route_scale * scores[e] / total for e in chosen}
+
+
+@settings(max_examples=100)
+@given(moe_configs, rngs, st.integers(1, 12), st.sampled_from([0.0, 0.3, -2.0]))
+def test_route_does_what_the_report_says(
+    config: ModelConfig, rng: np.random.Generator, T: int, shift: float
+) -> None:
+    """Also with biases so low that every biased score is negative: a masked expert still never wins."""
+    z = rng.normal(size=(T, config.n_routed_experts))
+    bias = rng.normal(shift, 0.2, config.n_routed_experts)
+    routing = route(z, bias, config)
+    for t in range(T):
+        expected = route_one(z[t].tolist(), bias.tolist(), config)
+        assert routing.indices[t].tolist() == list(expected)  # best first
+        np.testing.assert_allclose(routing.weights[t], list(expected.values()), rtol=1e-12)
+
+
+@settings(max_examples=50)
+@given(moe_configs, rngs, st.integers(1, 12))
+def test_choices_are_distinct_and_within_the_kept_groups(
+    config: ModelConfig, rng: np.random.Generator, T: int
+) -> None:
+    E, K = config.n_routed_experts, config.n_activated_experts
+    routing = route(rng.normal(size=(T, E)), rng.normal(-3, 1, E), config)
+    size = E // config.n_expert_groups
+    for chosen in routing.indices:
+        assert len(set(chosen.tolist())) == K
+        assert len({e // size for e in chosen.tolist()}) <= config.n_limited_groups
+    if config.norm_topk_prob:
+        np.testing.assert_allclose(routing.weights.sum(axis=1), config.route_scale, rtol=1e-12)
+
+
+@settings(max_examples=50)
+@given(moe_configs, rngs)
+def test_the_bias_moves_choices_and_never_weights(config: ModelConfig, rng: np.random.Generator) -> None:
+    z = rng.normal(size=(6, config.n_routed_experts))
+    routing = route(z, rng.normal(size=config.n_routed_experts), config)
+    chosen = np.take_along_axis(routing.scores, routing.indices, axis=1)
+    np.testing.assert_allclose(routing.scores, 1 / (1 + np.exp(-z)))
+    total = chosen.sum(axis=1, keepdims=True) if config.norm_topk_prob else 1
+    np.testing.assert_allclose(routing.weights, config.route_scale * chosen / total, rtol=1e-12)
+    same = route(z, np.full(config.n_routed_experts, 0.7), config)
+    np.testing.assert_array_equal(same.indices, route(z, np.zeros(config.n_routed_experts), config).indices)
+
+
+def test_a_pushed_expert_is_chosen_by_every_token() -> None:
+    config = ModelConfig.preset("nano")
+    z = np.random.default_rng(0).normal(size=(50, 16))
+    bias = np.zeros(16)
+    bias[5] = 5
+    assert (route(z, bias, config).indices[:, 0] == 5).all()
+
+
+def test_ties_go_to_the_lower_expert_for_few_tokens_and_for_many() -> None:
+    config = ModelConfig.preset("nano")
+    for T in (1, 100):
+        assert (route(np.zeros((T, 16)), np.zeros(16), config).indices == [0, 1, 2, 3]).all()
+
+
+def test_saturated_scores_give_finite_weights() -> None:
+    config = ModelConfig.preset("nano")
+    for z in (-200.0, 200.0):
+        assert np.isfinite(route(np.full((2, 16), z, "f"), np.zeros(16, "f"), config).weights).all()
+
+
+@pytest.mark.parametrize(("scores", "bias"), [((3, 15), 16), ((16,), 16), ((3, 16), 15)])
+def test_wrong_shapes_are_named(scores: tuple[int, ...], bias: int) -> None:
+    with pytest.raises(ValueError, match=r"expected scores \[T, E=16\] and bias \[E=16\], got"):
+        route(np.zeros(scores), np.zeros(bias), ModelConfig.preset("nano"))
+
+
+@settings(max_examples=30)
+@given(configs(n_dense_layers=0, n_expert_groups=1, n_limited_groups=1), rngs)
+def test_experts_have_no_order(config: ModelConfig, rng: np.random.Generator) -> None:
+    """Permuting experts with their centroids and biases leaves the output as it is."""
+    w = parameters_of(config, rng).weights.layers[0].ffn
+    assert isinstance(w, MoEWeights)
+    u, order = rng.normal(size=(7, config.dim)), rng.permutation(config.n_routed_experts)
+    other = MoEWeights(w.e[order], w.bias[order], w.W_gate_up[order], w.W_down[order], w.shared)
+    out, saved = moe_forward(MACHINE, u, w, config, 1, Options())
+    permuted, again = moe_forward(MACHINE, u, other, config, 1, Options())
+    np.testing.assert_allclose(out, permuted, rtol=1e-10, atol=1e-12)
+    np.testing.assert_array_equal(saved.routing.indices, order[again.routing.indices])
+
+
+@settings(max_examples=30)
+@given(moe_configs, rngs, st.integers(1, 12))
+def test_a_mixture_is_the_sum_over_chosen_experts(
+    config: ModelConfig, rng: np.random.Generator, N: int
+) -> None:
+    """Equation 12, a token and an expert at a time; the shared expert unscaled."""
+    w = parameters_of(config, rng).weights.layers[0].ffn
+    assert isinstance(w, MoEWeights)
+    u = rng.normal(size=(N, config.dim))
+    out, saved = moe_forward(MACHINE, u, w, config, 1, Options())
+
+    def swiglu(x: np.ndarray, both: np.ndarray, down: np.ndarray) -> np.ndarray:
+        gate, up = np.split(both @ x, 2)
+        return down @ (gate / (1 + np.exp(-gate)) * up)
+
+    for t in range(N):
+        expected = np.zeros(config.dim) if w.shared is None else swiglu(u[t], *w.shared)
+        for e, g in zip(saved.routing.indices[t], saved.routing.weights[t], strict=True):
+            expected += g * swiglu(u[t], w.W_gate_up[e], w.W_down[e])
+        np.testing.assert_allclose(out[t], expected, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=30)
+@given(moe_configs, rngs)
+def test_one_token_gets_the_same_bits_without_sorting(config: ModelConfig, rng: np.random.Generator) -> None:
+    w = parameters_of(config, rng).weights.layers[0].ffn
+    E, K = config.n_routed_experts, config.n_activated_experts
+    routing = Routing(rng.permutation(E)[None, :K], rng.normal(size=(1, K)), np.empty((1, E)))
+    u = rng.normal(size=(1, config.dim))
+    many, _ = experts_forward(MACHINE, u, routing, w.W_gate_up, w.W_down)
+    np.testing.assert_array_equal(experts_decode(MACHINE, u, routing, w.W_gate_up, w.W_down), many)
+
+
+@settings(max_examples=50)
+@given(rngs, st.integers(1, 3), st.integers(1, 6), st.integers(2, 6), st.data())
+def test_the_balance_loss_is_equations_17_to_20(
+    rng: np.random.Generator, B: int, T: int, E: int, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, E))
+    scores = rng.uniform(0.05, 1, size=(B, T, E))
+    assume(len(np.unique(scores)) == scores.size)
+    used = np.array([[rng.permutation(E)[:k] for _ in range(T)] for _ in range(B)])
+    for indices in (None, used):
+        load = balance_load(scores, indices, k)
+        loss, _ = MACHINE.balance(scores, load, at="balance.loss")
+        for b in range(B):
+            expected = 0.0
+            for i in range(E):
+                f = P = 0.0
+                for t in range(T):
+                    best = np.argsort(scores[b, t])[E - k :] if indices is None else indices[b, t]
+                    f += E / (k * T) * (i in best)  # eq. 18
+                    P += scores[b, t, i] / scores[b, t].sum() / T  # eqs. 19, 20
+                expected += f * P  # eq. 17
+            assert loss[b] == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_balanced_load_costs_one() -> None:
+    scores = np.full((1, 4, 4), 0.5)
+    load = balance_load(scores, np.array([[[0], [1], [2], [3]]]), 1)
+    assert MACHINE.balance(scores, load, at="balance.loss")[0] == pytest.approx(1)
