@@ -1,15 +1,15 @@
 """The command line: one file per command, imported only when it is the one asked for.
 
-A command module has `SUMMARY` (one sentence), `EXAMPLES` (lines), `arguments(parser)` and `main(args) -> int`.
-Results go to stdout, talk to stderr. Exit codes: 0 ok, 1 a check or lesson failed, 2 usage (a `ValueError` is
-bad input), 3 environment or limits, 130 interrupted.
+A command module has `SUMMARY` (one sentence), `EXAMPLES` (lines), `arguments(parser)` and `main(args) ->
+int`. Results go to stdout, talk to stderr. Exit codes: 0 ok, 1 a check or lesson failed, 2 usage (a
+`ValueError` is bad input), 3 environment or limits, 130 interrupted.
 
 Does: parse, dispatch, turn errors into one line and a code. Does not: compute.
 
     >>> main(["nonsense"])  # doctest: +ELLIPSIS
     2
 
-This is the last room of the book.
+Next: minidsv3.cli.run
 """
 
 import argparse
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"minidsv3: {error}", file=sys.stderr)
         return 2
     except (EnvironmentProblem, OSError, MemoryError) as error:
-        print(f"minidsv3: {error or type(error).__name__}", file=sys.stderr)
+        print(f"minidsv3: {str(error) or type(error).__name__}", file=sys.stderr)
         return 3
 
 

@@ -1,0 +1,134 @@
+"""`minidsv3 run`: text in, training, text out, the bill.
+
+Reads text, learns a tokenizer, trains, evaluates on text held out, writes a continuation and fills a hole,
+and prices a training step and a decode step. Everything is left in a run folder, from which `--resume` goes
+on after Ctrl-C or a kill, bit for bit. The number of steps is fixed by the preset, so a run repeats bit for
+bit too.
+
+Does: options and the order of the stages. Does not: the stages (`run_preparing`, `run_training`,
+`run_results`).
+
+Next: minidsv3.cli.terminal
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from minidsv3.cli import EnvironmentProblem
+from minidsv3.config import preset_names
+
+__all__ = ["EXAMPLES", "SUMMARY", "arguments", "main"]
+
+SUMMARY = "Read text, train a small DeepSeek-V3 on it, evaluate, write text, print the bill."
+EXAMPLES = [
+    "minidsv3 run                          # this Python's standard library, about two minutes",
+    "minidsv3 run --text ~/notes --minutes 5",
+    "minidsv3 run --resume runs/nano-0     # after Ctrl-C or a kill",
+    "minidsv3 run --steps 20 --set n_mtp_layers=2 --json",
+]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument(
+        "--text", nargs="+", metavar="PATH", default=[], help="files or folders to learn from"
+    )
+    parser.add_argument(
+        "--preset", default="nano", help=f"model and plan: {', '.join(preset_names())} (nano)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights, document order and batches (0)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=int, metavar="N", help="train N steps, not the preset's number")
+    length.add_argument(
+        "--minutes", type=float, metavar="N", help="train about N minutes: a few steps are timed first"
+    )
+    parser.add_argument(
+        "--set", nargs="+", metavar="FIELD=VALUE", default=[], action="extend", help="change a field"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (runs/PRESET-0, -1, …)")
+    where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
+    parser.add_argument("--hardware", default="h800", help="a name or a file to price on (h800)")
+    parser.add_argument("--json", action="store_true", help="print report.json and the folder, not text")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run; 130 after Ctrl-C, with the state saved."""
+    from minidsv3.cli.run_preparing import begin, reopen
+    from minidsv3.cli.run_results import finish
+    from minidsv3.cli.run_training import summary, train
+    from minidsv3.cli.terminal import talk
+    from minidsv3.hardware import load_hardware
+
+    _check_resume(args)
+    console, hardware = talk(), load_hardware(args.hardware)
+    out: Path | None = args.resume
+    try:
+        if args.resume:
+            run, trainer = reopen(args.resume, console)
+        else:
+            run, trainer = begin(_settings(args), console)
+            out = run.path
+            console.print(f"run folder: {out}")
+        if not train(run, trainer, console):
+            return _interrupted(run.path)
+        console.print(summary(run))
+        report, bills = finish(run, trainer, hardware, console)
+    except KeyboardInterrupt:
+        return _interrupted(out)
+    except OSError as error:
+        hint = f"; go on with: minidsv3 run --resume {out}" if out else ""
+        raise EnvironmentProblem(f"could not write: {error}{hint}") from error
+    _print_results(args, run, report, bills)
+    return 0
+
+
+def _check_resume(args: argparse.Namespace) -> None:
+    """A resumed run has its plan already."""
+    given = [
+        f"--{name}" for name in ("text", "steps", "minutes", "set") if getattr(args, name) not in (None, [])
+    ]
+    if args.resume and given:
+        raise ValueError(
+            f"expected --resume alone (the plan is in {args.resume / 'run.json'}), got {given[0]} too"
+        )
+
+
+def _settings(args: argparse.Namespace) -> Any:
+    from minidsv3.cli.run_preparing import Settings
+    from minidsv3.training import free_run_path
+
+    if args.seed < 0:
+        raise ValueError(f"expected --seed >= 0, got {args.seed}")
+    return Settings(
+        out=args.out or free_run_path("runs", args.preset.replace("/", "-")),
+        text=args.text,
+        preset=args.preset,
+        seed=args.seed,
+        steps=args.steps,
+        minutes=args.minutes,
+        changes=tuple(args.set),
+    )
+
+
+def _interrupted(out: Path | None) -> int:
+    hint = f"; go on with: minidsv3 run --resume {out}" if out and (out / "run.json").is_file() else ""
+    print(f"interrupted{hint}", file=sys.stderr)
+    return 130
+
+
+def _print_results(args: argparse.Namespace, run: Any, report: dict[str, Any], bills: list[Any]) -> None:
+    from minidsv3.cli.terminal import print_json, results
+    from minidsv3.show.report import report_page
+
+    if args.json:
+        print_json(report | {"folder": str(run.path)})
+        return
+    console = results()
+    console.print(report_page(report, run.metrics(), bills))
+    console.print(
+        f"\nleft in {run.path}: model/, report.txt, report.svg, report.json, metrics.jsonl, tokenizer.json"
+    )
+    console.print(f'next: minidsv3 predict "def main(" --model {run.path}')

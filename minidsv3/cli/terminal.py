@@ -1,0 +1,52 @@
+"""Where words go: results to stdout, talk to stderr, one JSON object instead of text where that is asked for.
+
+rich reads NO_COLOR, FORCE_COLOR, COLUMNS and TERM. Characters that the encoding has not are written as
+escapes instead of stopping the program. A dashboard is drawn in place only on a terminal that can do it,
+and never with MINIDSV3_SCREEN_READER set, where lines of text serve better.
+
+Does: consoles, JSON. Does not: decide what is said.
+
+Next: minidsv3.cli.run_preparing
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from rich.console import Console
+
+__all__ = ["draws_in_place", "print_json", "results", "talk"]
+
+
+def results() -> Console:
+    """stdout."""
+    return _console(sys.stdout)
+
+
+def talk() -> Console:
+    """stderr."""
+    return _console(sys.stderr)
+
+
+def _console(file: TextIO) -> Console:
+    if hasattr(file, "reconfigure"):
+        file.reconfigure(errors="backslashreplace")
+    return Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=not file.isatty())
+
+
+def draws_in_place(console: Console) -> bool:
+    """Whether a picture can be drawn again and again in its place."""
+    screen_reader = os.environ.get("MINIDSV3_SCREEN_READER", "") not in ("", "0")
+    return (
+        console.file.isatty()
+        and console.is_interactive
+        and not console.is_dumb_terminal
+        and not screen_reader
+    )
+
+
+def print_json(table: Mapping[str, Any]) -> None:
+    """One object on stdout."""
+    print(json.dumps(table, indent=1, allow_nan=False))
