@@ -7,8 +7,8 @@ number for number. Symbols: N = B T tokens, D width, H heads, C = d_c, R = d_R, 
 One thing depends on the data: how many experts of a layer are reached, since an expert's weights are read
 once if any token chose it. It is given for each MoE layer, or taken as "as many as can be".
 
-Does: FLOPs (matrix and vector apart) and bytes by kind, by part. Scores are the full T x T square, as they
-are computed. Does not: recomputation, communication, the optimiser.
+Does: FLOPs (matrix and vector apart) and bytes by kind, by part. Scores are counted as they are computed:
+blocks of 64 queries against the keys up to the block's end. Does not: recomputation, communication, the optimiser.
 
     >>> from minidsv3.config import ModelConfig
     >>> v3 = ModelConfig.preset("v3")
@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 
 from minidsv3.config import ModelConfig
 from minidsv3.cost.work import Pass, Work, elements, matrices, norm, products, swiglu
+from minidsv3.machine.primitives import QUERY_BLOCK
 
 __all__ = ["decode_absorbed_work", "decode_naive_work", "prefill_work", "training_work"]
 
@@ -122,10 +123,14 @@ def _rope(c: ModelConfig, vectors: int, T: int) -> Pass:
 
 
 def _core(c: ModelConfig, T: int) -> Pass:
-    """Eq. 10 for one sequence, every head: scores, softmax, weighted values."""
-    scores = matrices(T, c.qk_head_dim, T)
-    values = matrices(T, T, c.v_head_dim)
-    return (scores + _softmax(T * T) + values) * c.n_heads
+    """Eq. 10 for one sequence, every head: scores, softmax, weighted values, a block of queries at a time."""
+    work = Pass()
+    for first in range(0, T, QUERY_BLOCK):
+        seen = min(first + QUERY_BLOCK, T)  # keys up to the block's last query
+        block = seen - first
+        scores, values = matrices(block, c.qk_head_dim, seen), matrices(block, seen, c.v_head_dim)
+        work += scores + _softmax(block * seen) + values
+    return work * c.n_heads
 
 
 def _softmax(n: int) -> Pass:

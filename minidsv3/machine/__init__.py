@@ -108,5 +108,8 @@ class Machine:
     combine, combine_backward = staticmethod(p.combine), staticmethod(p.combine_backward)
     renormalise, renormalise_backward = staticmethod(p.renormalise), staticmethod(p.renormalise_backward)
     balance, balance_backward = staticmethod(p.balance), staticmethod(p.balance_backward)
-    cross_entropy, cross_entropy_backward = staticmethod(p.cross_entropy), staticmethod(p.cross_entropy_backward)
+    cross_entropy, cross_entropy_backward = (
+        staticmethod(p.cross_entropy),
+        staticmethod(p.cross_entropy_backward),
+    )
     adamw = staticmethod(p.adamw)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 __all__ = ["FEW", "PRIMITIVES", "Plan"]
 
+QUERY_BLOCK = 64  # queries attended together; no key behind a block's last query is touched
 Array = NDArray[Any]
 FEW = 8  # so many rows or fewer are multiplied one at a time (measured: OpenBLAS packs W for nothing below that)
 

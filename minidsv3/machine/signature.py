@@ -46,7 +46,9 @@ class Signature(NamedTuple):
             raise ValueError(f"expected {len(self.operands)} operands {self}, got {len(shapes)}")
         sizes: Sizes = {}
         for i, (axes, shape) in enumerate(zip(self.operands, shapes, strict=False)):
-            fits = len(axes) == len(shape) and all(sizes.get(a, n) == n for a, n in zip(axes, shape, strict=True))
+            fits = len(axes) == len(shape) and all(
+                sizes.get(a, n) == n for a, n in zip(axes, shape, strict=True)
+            )
             if not fits:
                 expected = ", ".join(f"{a}={sizes[a]}" if a in sizes else a for a in axes)
                 name = names[i] if i < len(names) else f"operand {i}"

@@ -46,6 +46,7 @@ class Options(NamedTuple):
 
     balance_weight: float = 0.0  # alpha of eq. 17; 0: the loss is not computed
     balance_counts: str = "top-k of scores"  # eq. 18 as printed; or "routed", the experts really used
+    share: float = 1.0  # this shard's part of a batch; scales the gradient
 
 
 class MoESaved(NamedTuple):
@@ -90,7 +91,13 @@ def balance_load(scores: Array, indices: NDArray[np.intp] | None, k: int) -> Arr
 
 
 def block_forward(
-    machine: Machine, x: Array, w: LayerWeights, rotation: Array, config: ModelConfig, batch: int, options: Options
+    machine: Machine,
+    x: Array,
+    w: LayerWeights,
+    rotation: Array,
+    config: ModelConfig,
+    batch: int,
+    options: Options,
 ) -> tuple[Array, BlockSaved]:
     """x: [N, D] residual stream  rotation: [T, d_R/2]  ->  [N, D]."""
     h, r_attn = machine.rmsnorm(x, w.g_attn, config.norm_eps, at="attn.norm")  # [N, D]
@@ -147,7 +154,9 @@ def _balance_forward(
     scores = routing.scores.reshape(batch, -1, config.n_routed_experts)  # [B, T, E]
     used = routing.indices.reshape(batch, -1, k) if options.balance_counts == "routed" else None
     load = balance_load(scores, used, k)  # [B, E]                                                     eq. 18
-    loss, saved = machine.balance(scores, load, at="balance.loss")  # [B]                              eqs. 17, 19, 20
+    loss, saved = machine.balance(
+        scores, load, at="balance.loss"
+    )  # [B]                              eqs. 17, 19, 20
     return loss, saved
 
 
@@ -159,7 +168,9 @@ def moe_backward(
     d_scores = None
     if saved.balance is not None:
         B = len(saved.balance_loss)  # the loss is a mean over sequences
-        d_scores = machine.balance_backward(options.balance_weight / B, *saved.balance, at="balance.loss")
+        d_scores = machine.balance_backward(
+            options.share * options.balance_weight / B, *saved.balance, at="balance.loss"
+        )
         d_scores = d_scores.reshape(len(d_u), -1)  # [N, E]
     d_u_gate, d_e = gate_backward(machine, d_weights, saved.gate, d_scores)
     d_u += d_u_gate

@@ -161,12 +161,19 @@ def experts_backward(
     for i, e in enumerate(s.reached):
         machine.expert = e
         here = slice(s.plan.bounds[e], s.plan.bounds[e + 1])
-        d_ga, _ = machine.linear_backward(d_y[here], s.ga[i], s.W_down[e], at="experts.down", d_W=d_w.W_down[e])
+        d_ga, _ = machine.linear_backward(
+            d_y[here], s.ga[i], s.W_down[e], at="experts.down", d_W=d_w.W_down[e]
+        )
         d_a, d_g[here] = machine.scale_backward(d_ga, s.a[i], s.g[here], at="experts.scale")
         both = s.both[i]
         d_gate, _ = machine.swiglu_backward(d_a, both[:, :M], both[:, M:], s.sigma[i], at="experts.swiglu")
         machine.linear_backward(
-            d_gate.base, s.u[here], s.W_gate_up[e], at="experts.gate_up", d_x=d_copies[here], d_W=d_w.W_gate_up[e]
+            d_gate.base,
+            s.u[here],
+            s.W_gate_up[e],
+            at="experts.gate_up",
+            d_x=d_copies[here],
+            d_W=d_w.W_gate_up[e],
         )
     machine.expert = None
     d_u = machine.dispatch_backward(d_copies, s.plan, at="experts.dispatch")  # [N, D]

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidsv3.machine import Machine
-from minidsv3.machine.primitives import FEW
+from minidsv3.machine.primitives import FEW, QUERY_BLOCK
 from minidsv3.model.parameters import MLAWeights
 
 __all__ = [
@@ -131,7 +131,14 @@ def _project_backward(
         d_h_Q, d_W_DQ = machine.linear_backward(d_raw, x.h, w.W_DQ, at="mla.q_down")
     d_h += d_h_Q
     return d_h, MLAWeights(
-        d_W_DQ, d_g_Q, d_W_Q.reshape(w.W_Q.shape), d_W_DKV, d_W_KR, d_g_KV, d_W_KV.reshape(w.W_KV.shape), d_W_O
+        d_W_DQ,
+        d_g_Q,
+        d_W_Q.reshape(w.W_Q.shape),
+        d_W_DKV,
+        d_W_KR,
+        d_g_KV,
+        d_W_KV.reshape(w.W_KV.shape),
+        d_W_O,
     )
 
 
@@ -156,16 +163,22 @@ def mla_naive_forward(
     """
     x = _project(machine, h, w, rotation, scale, batch)
     B, T, H, E = x.q.shape
-    kv = machine.linear(x.c_KV, w.W_KV.reshape(-1, x.c_KV.shape[1]), at="mla.kv_up")  # [N, H (d_h + d_v)]  eqs. 2, 5
+    kv = machine.linear(
+        x.c_KV, w.W_KV.reshape(-1, x.c_KV.shape[1]), at="mla.kv_up"
+    )  # [N, H (d_h + d_v)]  eqs. 2, 5
     kv = kv.reshape(B, T, H, -1)
     o = np.empty((B, T, H, w.v_dim), h.dtype)  # [B, T, H, d_v]
     core: list[tuple[Array, ...]] = []
     for b in range(B):  # a sequence at a time: its scores stay in the cache
         k = _join_keys(kv[b], x.k_R[b], w.nope_dim)  # [H, S, d_h + d_R]                                eq. 4
         v = kv[b, :, :, w.nope_dim :].swapaxes(0, 1)  # [H, S, d_v]
-        o_b, p = _attend(machine, x.q[b].swapaxes(0, 1), k, v, first=0)
-        o[b] = o_b.swapaxes(0, 1)
-        core.append((k, v, p))
+        probabilities = []
+        for first in range(0, T, QUERY_BLOCK):  # a block of queries sees no key behind its last query
+            t, s = slice(first, first + QUERY_BLOCK), slice(0, first + QUERY_BLOCK)
+            o_t, p = _attend(machine, x.q[b, t].swapaxes(0, 1), k[:, s], v[:, s], first)
+            o[b, t] = o_t.swapaxes(0, 1)
+            probabilities.append(p)
+        core.append((k, v, *probabilities))
     o = o.reshape(B * T, -1)
     u = machine.linear(o, w.W_O, at="mla.out")  # [N, D]                                               eq. 11
     return u, MLASaved(x, core, o, w, rotation, scale)
@@ -196,13 +209,17 @@ def mla_naive_backward(machine: Machine, d_u: Array, saved: MLASaved) -> tuple[A
     d_o = d_o.reshape(B, T, H, -1)
     d_q, d_k_R = np.empty_like(x.q), np.empty_like(x.k_R)
     d_kv = np.empty((B, T, H, nope + w.v_dim), d_u.dtype)  # [B, T, H, d_h + d_v]
-    for b, (k, v, p) in enumerate(saved.core):
-        q = x.q[b].swapaxes(0, 1)  # [H, T, E]
-        d_p, d_v = machine.contract_backward(d_o[b].swapaxes(0, 1), p, v, at="mla.values")
-        d_a = machine.softmax_backward(d_p, p, at="mla.softmax")  # [H, T, S]
-        d_q_b, d_k = machine.contract_backward(d_a, q, k.swapaxes(1, 2), at="mla.scores")
-        d_k = d_k.swapaxes(1, 2)  # [H, S, E]
-        d_q[b] = d_q_b.swapaxes(0, 1)
+    for b, (k, v, *probabilities) in enumerate(saved.core):
+        d_k, d_v = np.zeros_like(k), np.zeros(v.shape, v.dtype)  # [H, S, E], [H, S, d_v]
+        for i, p in enumerate(probabilities):  # [H, block, S]
+            t, s = slice(i * QUERY_BLOCK, (i + 1) * QUERY_BLOCK), slice(0, p.shape[2])
+            d_p, d_v_t = machine.contract_backward(d_o[b, t].swapaxes(0, 1), p, v[:, s], at="mla.values")
+            d_a = machine.softmax_backward(d_p, p, at="mla.softmax")  # [H, block, S]
+            q, turned = x.q[b, t].swapaxes(0, 1), k[:, s].swapaxes(1, 2)  # [H, block, E], [H, E, S]
+            d_q_t, d_k_t = machine.contract_backward(d_a, q, turned, at="mla.scores")
+            d_q[b, t] = d_q_t.swapaxes(0, 1)
+            d_k[:, s] += d_k_t.swapaxes(1, 2)
+            d_v[:, s] += d_v_t
         d_kv[b, :, :, :nope] = d_k[..., :nope].swapaxes(0, 1)
         d_kv[b, :, :, nope:] = d_v.swapaxes(0, 1)
         d_k_R[b] = d_k[..., nope:].sum(axis=0)  # one key for all heads
@@ -317,7 +334,9 @@ def mla_naive_decode(
     H, d_c, nope = len(w.W_KV), w.W_KV.shape[2], w.nope_dim
 
     def attend(q: Array, seen: Array, first: int) -> Array:
-        kv = machine.linear(seen[:, :d_c], w.W_KV.reshape(-1, d_c), at="mla.cached_kv_up")  # [S, H (d_h + d_v)]
+        kv = machine.linear(
+            seen[:, :d_c], w.W_KV.reshape(-1, d_c), at="mla.cached_kv_up"
+        )  # [S, H (d_h + d_v)]
         kv = kv.reshape(len(seen), H, -1)
         k = _join_keys(kv, seen[:, d_c:], nope)  # [H, S, d_h + d_R]
         return _attend(machine, q, k, kv[..., nope:].swapaxes(0, 1), first)[0]
@@ -340,7 +359,9 @@ def _over_cache(q: Array, latents: Array, first: int, attend: Callable[[Array, A
         ]
         return out[0] if len(out) == 1 else np.concatenate(out)
     seen = latents[:, : first + T]  # [B, S, d_c + d_R]
-    turned = [attend(q[b].swapaxes(0, 1), seen[b], first).swapaxes(0, 1) for b in range(B)]  # [T, H, d_v] each
+    turned = [
+        attend(q[b].swapaxes(0, 1), seen[b], first).swapaxes(0, 1) for b in range(B)
+    ]  # [T, H, d_v] each
     return np.concatenate(turned).reshape(B * T, -1)
 
 

@@ -27,7 +27,14 @@ from numpy.typing import NDArray
 
 from minidsv3.config import ModelConfig
 from minidsv3.machine import Machine
-from minidsv3.model.block import AttentionDecode, BlockSaved, Options, block_backward, block_decode, block_forward
+from minidsv3.model.block import (
+    AttentionDecode,
+    BlockSaved,
+    Options,
+    block_backward,
+    block_decode,
+    block_forward,
+)
 from minidsv3.model.experts import ExpertGradients
 from minidsv3.model.parameters import MTPWeights
 

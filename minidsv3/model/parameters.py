@@ -31,7 +31,15 @@ from numpy.typing import DTypeLike, NDArray
 
 from minidsv3.config import ModelConfig
 
-__all__ = ["FFNWeights", "LayerWeights", "MLAWeights", "MTPWeights", "ModelWeights", "MoEWeights", "Parameters"]
+__all__ = [
+    "FFNWeights",
+    "LayerWeights",
+    "MLAWeights",
+    "MTPWeights",
+    "MoEWeights",
+    "ModelWeights",
+    "Parameters",
+]
 
 Array = NDArray[Any]
 
@@ -131,7 +139,9 @@ class Parameters(Mapping[str, Array]):
     buffer: [P] flat, float32 or float64; zeros if not given. Gradients, moments and averages use the same class.
     """
 
-    def __init__(self, config: ModelConfig, buffer: Array | None = None, dtype: DTypeLike = np.float32) -> None:
+    def __init__(
+        self, config: ModelConfig, buffer: Array | None = None, dtype: DTypeLike = np.float32
+    ) -> None:
         shapes = config.tensor_shapes()
         parts: tuple[list[str], list[str], list[str]] = ([], [], [])
         for name, shape in shapes.items():
@@ -246,7 +256,9 @@ def _ffn_weights(p: Parameters, at: str) -> FFNWeights:
 
 def _moe_weights(p: Parameters, at: str) -> MoEWeights:
     E, M, D = p.config.n_routed_experts, p.config.moe_inter_dim, p.config.dim
-    stack = p.span(f"{at}experts.0.gate_proj.weight", f"{at}experts.{E - 1}.down_proj.weight").reshape(E, 3 * M * D)
+    stack = p.span(f"{at}experts.0.gate_proj.weight", f"{at}experts.{E - 1}.down_proj.weight").reshape(
+        E, 3 * M * D
+    )
     return MoEWeights(
         e=p[f"{at}gate.weight"],
         bias=p[f"{at}gate.e_score_correction_bias"],

@@ -60,6 +60,8 @@ def rotations(
 @lru_cache(maxsize=8)
 def rotations_for(config: ModelConfig, dtype: Any = np.complex64) -> NDArray[Any]:
     """A config's rotations for positions up to the longest sequence it allows; read-only."""
-    table = rotations(config.max_seq_len, config.qk_rope_head_dim, config.rope_theta, config.rope_scaling, dtype)
+    table = rotations(
+        config.max_seq_len, config.qk_rope_head_dim, config.rope_theta, config.rope_scaling, dtype
+    )
     table.flags.writeable = False
     return table

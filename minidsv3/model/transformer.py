@@ -44,11 +44,12 @@ class LossOptions(NamedTuple):
     mtp_divisor: str = "T"  # eq. 24 as printed, or "T-k"
     balance_weight: float = 0.0  # alpha of eq. 17
     balance_counts: str = "top-k of scores"
+    share: float = 1.0  # this shard's part of a batch: scales gradients, not the losses reported
 
     @property
     def block(self) -> Options:
         """The part that concerns the blocks."""
-        return Options(self.balance_weight, self.balance_counts)
+        return Options(self.balance_weight, self.balance_counts, self.share)
 
 
 class MainSaved(NamedTuple):
@@ -161,7 +162,9 @@ def loss_forward(
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     B, T = inputs.shape
     main = main_states(machine, w, inputs, config, options.block, keep=True)
-    nll, head = _head_forward(machine, main.h, w.head, targets, 1 / (B * T), ("head.logits", "loss.main"))
+    nll, head = _head_forward(
+        machine, main.h, w.head, targets, options.share / (B * T), ("head.logits", "loss.main")
+    )
     losses, heads, mtp, mtp_ids = {"main": float(nll.mean())}, [head], [], []
     total = losses["main"]
     depths = config.n_mtp_layers if options.mtp_weight else 0
@@ -170,9 +173,8 @@ def loss_forward(
         normed, state, saved, ids = _depth_forward(machine, w, inputs, state, k, config, options.block)
         divisor = B * (T if options.mtp_divisor == "T" else T - k)
         d_loss = options.mtp_weight / depths / divisor
-        nll, head = _head_forward(
-            machine, normed, w.head, targets[:, k:], d_loss, ("head.mtp_logits", "loss.mtp")
-        )
+        ops = ("head.mtp_logits", "loss.mtp")
+        nll, head = _head_forward(machine, normed, w.head, targets[:, k:], options.share * d_loss, ops)
         losses[f"mtp_{k}"] = float(nll.sum()) / (B * T)  # eq. 24 as printed
         losses[f"mtp_{k}_mean"] = float(nll.mean())
         total += d_loss * float(nll.sum())

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidsv3.machine import Machine
-from minidsv3.machine.parallel import run_shards, workers
+from minidsv3.machine.parallel import keep_freed_memory, run_shards, workers
 from minidsv3.model.parameters import Parameters
 from minidsv3.model.transformer import LossOptions, expert_loads, loss_backward, loss_forward
 
@@ -45,6 +45,7 @@ def accumulate(
     ids: [B, T + 1]. A machine of the caller's, which may trace, runs the batch whole.
     scratch: gradient buffers of the other cores, reused from call to call; made here if not given.
     """
+    keep_freed_memory()
     parts = shares(len(ids), 1 if machine is not None else workers())
     scratch = [] if scratch is None else scratch
     while len(scratch) < len(parts) - 1:
@@ -52,16 +53,25 @@ def accumulate(
 
     def shard(i: int) -> tuple[dict[str, float], Loads]:
         own, into = machine or Machine(), scratch[i - 1] if i else gradients
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a NaN is found by its loss
-            losses, saved = loss_forward(own, parameters.astype(own.dtype), ids[parts[i]], options)
-            loss_backward(own, saved, into)
         share = (parts[i].stop - parts[i].start) / len(ids)
-        if share != 1:
-            into.buffer *= into.buffer.dtype.type(share)
+        mine = options._replace(share=share)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a NaN is found by its loss
+            losses, saved = loss_forward(own, parameters.astype(own.dtype), ids[parts[i]], mine)
+            loss_backward(own, saved, into)
         return {name: loss * share for name, loss in losses.items()}, expert_loads(saved)
 
     results = run_shards(shard, len(parts), len(parts))
-    for other in scratch[: len(parts) - 1]:
-        gradients.buffer += other.buffer
+    _add_up(gradients, scratch[: len(parts) - 1])
     losses = {name: sum(loss[name] for loss, _ in results) for name in results[0][0]}
     return losses, np.sum([load for _, load in results], axis=0)
+
+
+def _add_up(gradients: Parameters, others: list[Parameters]) -> None:
+    """Add the other shards' gradients, each core a stretch of the buffer."""
+    parts = shares(gradients.buffer.size, 1 + len(others))
+
+    def stretch(i: int) -> None:
+        for other in others:
+            gradients.buffer[parts[i]] += other.buffer[parts[i]]
+
+    run_shards(stretch, len(parts) if others else 0, len(parts))

@@ -12,7 +12,7 @@ Does: updates in place. Does not: schedules, gradients.
     >>> bias.tolist()
     [-0.5, 0.5, 0.0]
 
-Next: minidsv3.training.run_folder
+Next: minidsv3.training.trainer
 """
 
 import numpy as np
@@ -23,6 +23,8 @@ from minidsv3.machine import Machine
 from minidsv3.machine.parallel import run_shards, workers
 from minidsv3.model.parameters import MoEWeights, Parameters
 from minidsv3.training.gradients import shares
+
+AVERAGE_BLOCK = 1 << 15  # elements that stay in the cache
 
 __all__ = ["Optimizer", "max_violation", "move_bias", "move_biases"]
 
@@ -35,44 +37,61 @@ class Optimizer:
         self.m, self.v = parameters.like(), parameters.like()
         self.average = Parameters(parameters.config, parameters.buffer.copy())
 
-    def clip(self, gradients: Parameters) -> float:
-        """Scale the gradient to a norm of at most `clip_norm`; return the norm it had."""
-        trained = gradients.buffer[: gradients.trained]
-        norm = float(np.sqrt(np.dot(trained, trained)))
-        if norm > self.config.clip_norm:
-            trained *= trained.dtype.type(self.config.clip_norm / norm)
-        return norm
+    def norm(self, gradients: Parameters) -> float:
+        """Norm of the whole gradient."""
+        parts = shares(gradients.trained, workers())
 
-    def step(self, gradients: Parameters, number: int, rate: float, machine: Machine | None = None) -> None:
-        """Step `number` (from 1) of AdamW at a learning rate, then the average."""
+        def square(i: int) -> float:
+            stretch = gradients.buffer[parts[i]]
+            return float(np.dot(stretch, stretch))
+
+        return float(np.sqrt(sum(run_shards(square, len(parts), len(parts)))))
+
+    def step(
+        self, gradients: Parameters, norm: float, number: int, rate: float, machine: Machine | None = None
+    ) -> None:
+        """Step `number` (from 1) of AdamW at a learning rate, then the average.
+
+        norm: of the gradient, which is scaled to at most `clip_norm` on the way.
+        """
         p, split = self.parameters, self.parameters.decayed
         parts = shares(p.trained, 1 if machine else workers())
-        own = machine or Machine()
+        own, clip = machine or Machine(), min(1.0, self.config.clip_norm / max(norm, 1e-30))
 
         def shard(i: int) -> None:
             for first, last, decay in ((0, split, self.config.weight_decay), (split, p.trained, 0.0)):
                 here = slice(max(first, parts[i].start), min(last, parts[i].stop))
                 if here.start < here.stop:
-                    self._adamw(own, gradients, here, number, rate, decay)
+                    self._adamw(own, gradients, here, number, rate, decay, clip)
             self._move_average(parts[i], number)
 
         run_shards(shard, len(parts), len(parts))
-        self._move_average(slice(p.trained, p.buffer.size), number)  # the biases have no gradient but an average
+        self._move_average(
+            slice(p.trained, p.buffer.size), number
+        )  # the biases have no gradient but an average
 
     def _adamw(
-        self, machine: Machine, gradients: Parameters, here: slice, number: int, rate: float, decay: float
+        self,
+        machine: Machine,
+        gradients: Parameters,
+        here: slice,
+        number: int,
+        rate: float,
+        decay: float,
+        clip: float,
     ) -> None:
         c = self.config
         w, g, m, v = (p.buffer[here] for p in (self.parameters, gradients, self.m, self.v))
-        machine.adamw(w, g, m, v, rate, c.beta1, c.beta2, c.eps, decay, number, at="update.adamw")
+        machine.adamw(w, g, m, v, rate, c.beta1, c.beta2, c.eps, decay, number, clip, at="update.adamw")
 
     def _move_average(self, here: slice, number: int) -> None:
         """average += (1 - decay) (w - average); early steps forget faster, lest the first values stay."""
-        decay = min(self.config.ema_decay, number / (number + 10))
-        average, w = self.average.buffer[here], self.parameters.buffer[here]
-        step = w - average
-        step *= step.dtype.type(1 - decay)
-        average += step
+        part = np.float32(1 - min(self.config.ema_decay, number / (number + 10)))
+        for start in range(here.start, here.stop, AVERAGE_BLOCK):
+            block = slice(start, min(start + AVERAGE_BLOCK, here.stop))
+            step = self.parameters.buffer[block] - self.average.buffer[block]
+            step *= part
+            self.average.buffer[block] += step
 
 
 def move_bias(bias: NDArray[np.float32], load: NDArray[np.int64], speed: float) -> None:

@@ -98,10 +98,10 @@ class Trainer:
         now, start = self.steps_done, time.perf_counter()
         ids, options, schedule = self.batch(now), self.options(now), self.schedule
         losses, loads = accumulate(self.parameters, ids, options, self.gradients, machine, self._scratch)
-        norm = self.optimizer.clip(self.gradients)
+        norm = self.optimizer.norm(self.gradients)
         if not (np.isfinite(losses["total"]) and np.isfinite(norm)):
             raise Diverged(self._what_diverged(losses["total"], norm))
-        self.optimizer.step(self.gradients, now + 1, schedule.learning_rate(now), machine)
+        self.optimizer.step(self.gradients, norm, now + 1, schedule.learning_rate(now), machine)
         move_biases(self.parameters, loads, schedule.bias_speed(now))
         self.steps_done += 1
         biases = self.parameters.buffer[self.parameters.trained :]
@@ -176,7 +176,9 @@ def _check_fit(config: ModelConfig, plan: TrainConfig, stream: NDArray[np.int32]
     if plan.seq_len <= config.n_mtp_layers:
         raise ValueError(f"expected seq_len > {config.n_mtp_layers} for the MTP modules, got {plan.seq_len}")
     if stream.size and not 0 <= int(stream.min()) <= int(stream.max()) < config.vocab_size:
-        raise ValueError(f"expected token ids 0 .. {config.vocab_size - 1}, got {stream.min()} .. {stream.max()}")
+        raise ValueError(
+            f"expected token ids 0 .. {config.vocab_size - 1}, got {stream.min()} .. {stream.max()}"
+        )
 
 
 def _remove(folder: Path) -> None:
