@@ -1,6 +1,6 @@
 """Naive and absorbed MLA are one function; GQA is a case of it; nothing sees the future."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import attention_of, configs, rngs, turns
 
+import minidsv3.model.mla as mla_module
 from minidsv3.config import ModelConfig
 from minidsv3.machine import Machine
 from minidsv3.model.comparators import GQAWeights, gqa_as_mla, gqa_forward
@@ -22,6 +23,14 @@ from minidsv3.model.mla import (
 
 MACHINE = Machine(dtype="float64")
 lengths = st.tuples(st.integers(1, 3), st.integers(1, 9))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_blocks() -> Iterator[None]:
+    """Blocks of two queries, so that short sequences have several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mla_module, "QUERY_BLOCK", 2)
+        yield
 
 
 @settings(max_examples=30)

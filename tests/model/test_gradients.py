@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from strategies import Array, attention_of, configs, parameters_of, rngs, turns
 
 import minidsv3.model
+import minidsv3.model.mla as mla_module
 from minidsv3.config import ModelConfig
 from minidsv3.machine import Machine
 from minidsv3.model.block import (
@@ -50,6 +51,14 @@ MACHINE = Machine(dtype="float64")
 COUNTS = st.sampled_from(["top-k of scores", "routed"])
 ALPHA = st.sampled_from([0.0, 0.5])
 batches = st.tuples(st.integers(1, 3), st.integers(1, 5))  # B, T
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_blocks() -> Iterator[None]:
+    """Blocks of two queries, so that short sequences have several."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mla_module, "QUERY_BLOCK", 2)
+        yield
 
 
 def mla(draw: Any, forward: Callable[..., Any], backward: Callable[..., Any]) -> Pair:
