@@ -1,4 +1,4 @@
-"""The classroom: lessons that are stepped through cell by cell, and exercises that answer with a counterexample.
+"""The classroom: lessons stepped through cell by cell, exercises that answer with a counterexample.
 
 A lesson is a folder: `lesson.py` in percent format, which also runs as plain Python, an `exercise.py` to fill
 in, and beside it what the checker needs. `percent` reads the cells, `player` runs them forward and back on

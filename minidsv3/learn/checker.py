@@ -1,9 +1,9 @@
 """Check an exercise: the student's source goes into the sandbox, a `CheckResult` comes back.
 
 The messages of the child are not trusted as they come: a run passes only if it came to its end, announced
-its checks once, and sent one outcome for each of them in that order, none of them failed. Anything else is a fail,
-with the reason in words. The counterexample is saved as `counterexample.npz` beside the student's file, and
-`replay` runs the failing property on it once more.
+its checks once, and sent one outcome for each of them in that order, none of them failed. Anything else is
+a fail, with the reason in words. The counterexample is saved as `counterexample.npz` beside the student's
+file, and `replay` runs the failing property on it once more.
 
 Does: run, judge the answer, save. Does not: import Hypothesis (the child does), print.
 
@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from minidsv3.learn.exercises import Lesson
-from minidsv3.learn.result import CheckResult, Counterexample, Outcome, equation_card, unpack
+from minidsv3.learn.result import CheckResult, Counterexample, Outcome, equation_card, pack, unpack
 from minidsv3.learn.sandbox import Finished, Limits, run
 from minidsv3.machine import look_up
 
-__all__ = ["COUNTEREXAMPLE", "check", "load_counterexample", "save_counterexample"]
+__all__ = ["COUNTEREXAMPLE", "check", "hint", "load_counterexample", "save_counterexample"]
 
 COUNTEREXAMPLE = "counterexample.npz"
-JOB = "minidsv3.learn.properties:run_chain"
+JOB = "minidsv3.learn.chain:run_chain"
 Message = dict[str, Any]
 
 
@@ -36,20 +36,17 @@ def check(
     lesson: Lesson,
     source: str,
     limits: Limits | None = None,
-    attempt: int = 1,
     replay: tuple[str, dict[str, np.ndarray[Any, Any]]] | None = None,
 ) -> CheckResult:
     """Check a student's source.
 
-    attempt: picks the hint, counted from 1.  replay: a property's name and the inputs to call it on, in place of the
-    search.
+    replay: a property's name and inputs to call it on; nothing is searched then.
     """
-    from minidsv3.learn.result import pack
-
-    request: Message = {"source": source, "function": lesson.function, "check": str(lesson.folder / "check.py")}
-    request["replay"] = replay and {
-        "property": replay[0],
-        "inputs": {name: pack(array) for name, array in replay[1].items()},
+    request: Message = {
+        "source": source,
+        "function": lesson.function,
+        "check": str(lesson.folder / "check.py"),
+        "replay": replay and {"property": replay[0], "inputs": {k: pack(a) for k, a in replay[1].items()}},
     }
     finished = run(JOB, request, limits)
     outcomes, failure, problem = _read(finished)
@@ -61,7 +58,7 @@ def check(
         problem=problem,
         counterexample=_counterexample(failure),
         card=equation_card(look_up(lesson.op)),
-        hint=None if passed else _hint(lesson, attempt),
+        hint=None if passed else hint(lesson, 1),
         replay=f"minidsv3 check {lesson.id} --replay" if failure and failure["inputs"] else None,
         saved=None,
         output=finished.output,
@@ -69,7 +66,8 @@ def check(
     )
 
 
-def _hint(lesson: Lesson, attempt: int) -> tuple[int, int, str] | None:
+def hint(lesson: Lesson, attempt: int) -> tuple[int, int, str] | None:
+    """Number, how many there are, and text of the hint for the n-th attempt, counted from 1."""
     number = min(max(attempt, 1), len(lesson.hints))
     return (number, len(lesson.hints), lesson.hints[number - 1]) if number else None
 
@@ -134,7 +132,7 @@ def load_counterexample(folder: Path) -> tuple[str, dict[str, np.ndarray[Any, An
     """The property and the inputs that `save_counterexample` wrote; ValueError if there are none."""
     place = folder / COUNTEREXAMPLE
     if not place.is_file():
-        raise ValueError(f"expected {COUNTEREXAMPLE} beside the exercise; run the check without --replay first")
+        raise ValueError(f"expected {COUNTEREXAMPLE} beside the exercise; check without --replay first")
     with np.load(place, allow_pickle=False) as held:
         inputs = {name[6:]: held[name] for name in held.files if name.startswith("input_")}
         return str(held["property"]), inputs

@@ -1,8 +1,8 @@
 """The lessons on the disk: where they are, what each one holds, and how to find one by its number.
 
 A lesson is a folder `NN_name` with `lesson.toml` (title, minutes, needs, anchor, and the exercise's function
-and op), `lesson.py`, `exercise.py` (the stub), `solution.py`, `check.py` (the properties) and `hints.toml`. An
-installed package carries the folders as `minidsv3/_lessons`; a checkout has them beside the package.
+and op), `lesson.py`, `exercise.py` (the stub), `solution.py`, `check.py` (the properties) and `hints.toml`.
+An installed package carries the folders as `minidsv3/_lessons`; a checkout has them beside the package.
 
 Does: find, read, write a stub into the student's folder. Does not: run anything of it.
 

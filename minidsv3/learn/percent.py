@@ -1,4 +1,4 @@
-"""The percent format: a Python file whose cells begin with `# %%`, as editors and Jupytext know it.
+r"""The percent format: a Python file whose cells begin with `# %%`, as editors and Jupytext know it.
 
     # %% [markdown] A title
     # Prose, each line behind a number sign.
@@ -96,7 +96,8 @@ def render(cells: Sequence[Cell]) -> str:
 
 
 def _rendered(cell: Cell) -> str:
-    words = ["# %%", *(["[markdown]"] if cell.kind == "markdown" else []), *([cell.title] if cell.title else [])]
+    words = ["# %%", "[markdown]" if cell.kind == "markdown" else "", cell.title]
+    words = [word for word in words if word]
     words += [f'{key}="{value}"' for key, value in cell.options.items()]
     lines = cell.text.split("\n") if cell.text else []
     if cell.kind == "markdown":

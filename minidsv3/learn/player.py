@@ -1,4 +1,4 @@
-"""The lesson player: runs a lesson's cells in one namespace, forward, back, and again.
+r"""The lesson player: runs a lesson's cells in one namespace, forward, back, and again.
 
 The player stands in front of a cell. `forward` runs it, with a snapshot taken first; `back` restores the
 snapshot of the cell before; `go` runs or restores as far as needed. A failing cell does not move the player:
@@ -24,7 +24,7 @@ import io
 import linecache
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -37,6 +37,8 @@ from minidsv3.learn.snapshot import Snapshot
 from minidsv3.machine import Machine, Row, Trace
 
 __all__ = ["CellResult", "Player", "Variable"]
+
+FEW = 8  # items of a container that are shown one by one
 
 
 @dataclass(frozen=True)
@@ -157,9 +159,8 @@ class Player:
         for machine in self._machines():
             rows += machine.trace[written.get(id(machine), 0) :]
         changed = [name for name in self.namespace if self._is_new(name, before)]
-        return CellResult(
-            self.cells.index(cell), cell.title, not error, said.getvalue(), error, changed, Trace(rows), seconds
-        )
+        index, output = self.cells.index(cell), said.getvalue()
+        return CellResult(index, cell.title, not error, output, error, changed, Trace(rows), seconds)
 
     def _execute(self, cell: Cell) -> str:
         """Run a cell; the traceback's text if it fails."""
@@ -187,17 +188,18 @@ class Player:
 
 
 def _fingerprint(value: Any) -> Any:
-    """Changes when the value does, as far as that is cheap to see: an array's bytes, else identity and size."""
+    """Changes when the value does, as far as is cheap to see: an array's bytes, else identity, of items too."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         return id(value), value.shape, hash(value.tobytes())
-    if isinstance(value, (list, dict, set)):
-        return id(value), len(value), repr(value)[:1000]
+    if isinstance(value, (list, tuple, dict, set)):
+        return id(value), tuple(map(id, value.values() if isinstance(value, dict) else value))
     return id(value), getattr(value, "length", None)
 
 
 def _variable(name: str, value: Any, changed: bool) -> Variable:
     if not isinstance(value, np.ndarray):
-        text = " ".join(repr(value)[:200].split())
+        large = isinstance(value, Sized) and len(value) > FEW and not isinstance(value, str)
+        text = f"{len(value)} items" if large else " ".join(repr(value)[:200].split())
         return Variable(name, type(value).__name__, None, None, None, None, text, changed)
     text = np.array2string(value, precision=3, threshold=8, edgeitems=2).replace("\n", "")
     low = high = mean = None

@@ -4,8 +4,8 @@
      "exercises": {"00": {"state": "failing", "attempts": 2, "source": "5f1d7a84c4b1"}},
      "lessons": {"00": {"cell": 4, "of": 15}}}
 
-No paths, no names, no times. `attempts` counts different sources that failed since the last success, and picks
-the hint; `source` is the beginning of the last one's SHA-256.
+No paths, no names, no times. `attempts` counts different sources that failed since the last success and
+picks the hint; `source` is the beginning of the last one's SHA-256.
 
 Does: read, change one entry, write whole or not at all. Does not: lock anything, or mind a broken file: it
 is put aside as `progress.broken.json` and a fresh one is begun.
@@ -48,7 +48,7 @@ def read_progress(folder: Path) -> dict[str, Any]:
     if not _fits(found):
         path.replace(path.with_name("progress.broken.json"))
         return empty
-    return empty | found
+    return {**empty, **found}
 
 
 def _fits(found: Any) -> bool:

@@ -15,21 +15,16 @@ Does: search, compare, say what was raised. Does not: score, or print. Only this
     >>> close(np.array([0.5, np.nan]), np.array([0.5, 1.0])).note
     'yours and the expected differ'
 
-Next: minidsv3.learn.result
+Next: minidsv3.learn.chain
 """
 
 import contextlib
 import io
-import linecache
 import math
-import sys
 import traceback
-import types
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -39,8 +34,6 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 from hypothesis.extra import numpy as hnp
 
-from minidsv3.learn import result
-from minidsv3.learn.result import pack, unpack
 from minidsv3.machine.signature import Signature
 
 __all__ = ["Difference", "Property", "arrays", "close", "like", "prop"]
@@ -104,12 +97,10 @@ def prop(sentence: str, inputs: st.SearchStrategy[Inputs]) -> Callable[[Judge], 
     return lambda judge: Property(judge.__name__, sentence, inputs, judge)
 
 
-def arrays(
-    signature: str, at_most: int = 4, **ranges: tuple[float, float]
-) -> st.SearchStrategy[Inputs]:
+def arrays(signature: str, at_most: int = 4, **ranges: tuple[float, float]) -> st.SearchStrategy[Inputs]:
     """Float32 arrays whose shapes fit a signature of the catalogue's kind.
 
-    signature: an operand for each name, `"T D, R D"`  at_most: the largest size of an axis  ranges: name=(low, high).
+    signature: an operand for each name, `"T D, R D"`  at_most: the largest axis  ranges: name=(low, high).
     """
     operands = Signature.parse(signature if "->" in signature else f"{signature} ->").operands
     axes = list(dict.fromkeys(axis for operand in operands for axis in operand))
@@ -117,12 +108,11 @@ def arrays(
     @st.composite
     def drawn(draw: st.DrawFn) -> Inputs:
         sizes = {axis: draw(st.integers(1, at_most)) for axis in axes}
-        return {
-            name: draw(
-                hnp.arrays(np.float32, tuple(sizes[a] for a in operand), elements=st.floats(*bounds, width=32))
-            )
-            for (name, bounds), operand in zip(ranges.items(), operands, strict=True)
-        }
+        found: Inputs = {}
+        for (name, (low, high)), operand in zip(ranges.items(), operands, strict=True):
+            shape = tuple(sizes[axis] for axis in operand)
+            found[name] = draw(hnp.arrays(np.float32, shape, elements=st.floats(low, high, width=32)))
+        return found
 
     return drawn()
 
@@ -156,7 +146,7 @@ def _short(value: Any) -> str:
         return "something that cannot be shown"
 
 
-def _judge(check: Property, function: Callable[..., Any], inputs: Inputs) -> Failure | None:
+def judge(check: Property, function: Callable[..., Any], inputs: Inputs) -> Failure | None:
     """One call of the student's function, whatever it does."""
     printed = io.StringIO()
     with (
@@ -169,14 +159,14 @@ def _judge(check: Property, function: Callable[..., Any], inputs: Inputs) -> Fai
         try:
             difference = check.judge(function, **{name: array.copy() for name, array in inputs.items()})
         except BaseException as problem:
-            difference = Difference(_raised(problem))
+            difference = Difference(raised(problem))
     if difference is None:
         return None
     said = list(dict.fromkeys(str(warning.message) for warning in caught))
     return Failure(inputs, difference, said, printed.getvalue()[:MOST_SAID])
 
 
-def _raised(problem: BaseException) -> str:
+def raised(problem: BaseException) -> str:
     """What a student's code raised, and on which line of it."""
     if isinstance(problem, MemoryError):
         return NO_MEMORY + _where(problem)
@@ -196,8 +186,27 @@ def _where(problem: BaseException) -> str:
     return f" (line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
 
 
-def smallest_failure(check: Property, function: Callable[..., Any]) -> Failure | None:
-    """The smallest input found that breaks a property; None if none was found."""
+Drawn = dict[int, list[Inputs]]
+"""By strategy: inputs that an earlier property of the chain passed on; drawing costs more than judging."""
+
+
+def first_failure(check: Property, function: Callable[..., Any], drawn: Drawn) -> Failure | None:
+    """The smallest input found that breaks a property; None if none was found.
+
+    The first property of a strategy draws; a later one is tried on the same inputs, and draws only to shrink.
+    """
+    known = drawn.get(id(check.inputs))
+    if known is None:
+        return smallest_failure(check, function, drawn.setdefault(id(check.inputs), []))
+    for inputs in known:
+        failure = judge(check, function, inputs)
+        if failure is not None:
+            return smallest_failure(check, function, []) or failure
+    return None
+
+
+def smallest_failure(check: Property, function: Callable[..., Any], passed: list[Inputs]) -> Failure | None:
+    """Draw, judge, shrink; inputs that passed are added to `passed`."""
     known: dict[tuple[Any, ...], Failure] = {}
     last: list[Failure] = []
     until = math.inf  # from then on only inputs known to fail do: shrinking ends
@@ -207,12 +216,13 @@ def smallest_failure(check: Property, function: Callable[..., Any]) -> Failure |
     def falsify(inputs: Inputs) -> None:
         nonlocal until
         key = tuple((array.shape, array.tobytes()) for array in inputs.values())
-        failure = known.get(key) if monotonic() > until else _judge(check, function, inputs)
-        if failure is not None:
-            no_memory = failure.difference.note.startswith(NO_MEMORY)
-            until = min(until, monotonic() + (0 if no_memory else SHRINK_SECONDS))
-            known[key], last[:] = failure, [failure]
-            raise Falsified
+        failure = known.get(key) if monotonic() > until else judge(check, function, inputs)
+        if failure is None:
+            return passed.append(inputs)
+        no_memory = failure.difference.note.startswith(NO_MEMORY)
+        until = min(until, monotonic() + (0 if no_memory else SHRINK_SECONDS))
+        known[key], last[:] = failure, [failure]
+        raise Falsified
 
     try:
         falsify()
@@ -222,96 +232,3 @@ def smallest_failure(check: Property, function: Callable[..., Any]) -> Failure |
         note = "gives different answers for the same input"
         return replace(last[0], difference=replace(last[0].difference, note=note))
     return None
-
-
-# ---- the whole chain, in the child ------------------------------------------------------------------------
-
-
-Step = tuple[str, str, Callable[[], "Failure | None"]]
-
-
-def run_chain(request: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
-    """Check a student's source. request: source, function, check (path of check.py), replay (or None).
-
-    Sends the names first, then "running" and an outcome for each; the first that fails ends the chain.
-    """
-    steps = _steps(request)
-    send({"checks": [[name, sentence] for name, sentence, _ in steps]})
-    for name, _, step in steps:
-        send({"running": name})
-        failure = step()
-        send({"outcome": name, "failure": None if failure is None else _packed(failure)})
-        if failure is not None:
-            return
-
-
-def _steps(request: dict[str, Any]) -> list[Step]:
-    """The chain: the file loads, each property (or the one replayed), nothing was tampered with."""
-    properties, replay = load_properties(Path(request["check"])), request["replay"]
-    module = sys.modules[properties[0].judge.__module__]
-    sealed = [(sealed, dict(vars(sealed))) for sealed in (sys.modules[__name__], module, result, np, np.linalg)]
-    found: list[Callable[..., Any]] = []
-
-    def search(check: Property) -> Failure | None:
-        return _replayed(check, found[0], replay["inputs"]) if replay else smallest_failure(check, found[0])
-
-    if replay:
-        properties = [check for check in properties if check.name == replay["property"]]
-    return [
-        ("loads", f"the file loads and defines {request['function']}", lambda: _load(request, found)),
-        *((check.name, check.sentence, partial(search, check)) for check in properties),
-        ("untouched", "NumPy and the checker are as they were", lambda: _broken_seal(sealed)),
-    ]
-
-
-def load_properties(path: Path) -> list[Property]:
-    """The properties that a lesson's `check.py` defines, in its order."""
-    module = types.ModuleType(f"lesson_check_{path.parent.name}")
-    sys.modules[module.__name__] = module
-    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))
-    return [value for value in vars(module).values() if isinstance(value, Property)]
-
-
-def _load(request: Mapping[str, Any], found: list[Callable[..., Any]]) -> Failure | None:
-    """Run the student's file as a module; its function goes into `found`."""
-    source, name = request["source"], request["function"]
-    module = types.ModuleType("exercise")
-    module.__file__ = FILE
-    sys.modules["exercise"] = module
-    linecache.cache[FILE] = (len(source), None, source.splitlines(keepends=True), FILE)
-    try:
-        exec(compile(source, FILE, "exec"), vars(module))
-    except BaseException as problem:
-        return Failure({}, Difference(_raised(problem)))
-    function = vars(module).get(name)
-    if not callable(function):
-        return Failure({}, Difference(f"expected a function {name!r} in the file, found none"))
-    found.append(function)
-    return None
-
-
-def _replayed(check: Property, function: Callable[..., Any], inputs: Mapping[str, Any]) -> Failure | None:
-    """One call on a saved counterexample."""
-    drawn = {name: unpack(packed) for name, packed in inputs.items()}
-    return _judge(check, function, {name: array for name, array in drawn.items() if array is not None})
-
-
-def _broken_seal(sealed: list[tuple[types.ModuleType, dict[str, Any]]]) -> Failure | None:
-    """Whether a name of these modules is another object than it was."""
-    for module, names in sealed:
-        for name, value in names.items():
-            if vars(module).get(name) is not value:
-                return Failure({}, Difference(f"your code replaced {module.__name__}.{name}; leave it as it is"))
-    return None
-
-
-def _packed(failure: Failure) -> dict[str, Any]:
-    difference = failure.difference
-    return {
-        "note": difference.note,
-        "inputs": {name: pack(array) for name, array in failure.inputs.items()},
-        "yours": pack(difference.yours),
-        "expected": pack(difference.expected),
-        "warnings": failure.warnings,
-        "printed": failure.printed,
-    }

@@ -8,7 +8,7 @@ Does: data, plain text, JSON. Does not: run anything.
 
     >>> import numpy as np
     >>> cells(np.array([[0.25, -3.0], [np.nan, 12.5]]), worst=(1, 0))
-    ['  0.25    -3 ', '   nan* 12.5 ']
+    ['0.25    -3 ', ' nan* 12.5 ']
     >>> unpack(pack(np.array([89.0], "f")))
     array([89.], dtype=float32)
 
@@ -29,10 +29,11 @@ MOST_CELLS = 64  # elements of an array that are shown and kept
 
 
 def pack(array: Array | None) -> dict[str, Any] | None:
-    """An array for JSON; without values where it is too large to show."""
+    """An array for JSON: its values in a row, nan and inf as words; without values if it is too large to show."""
     if array is None:
         return None
-    values = array.tolist() if array.size <= MOST_CELLS and array.dtype.kind in "biuf" else None
+    shown = array.size <= MOST_CELLS and array.dtype.kind in "biuf"
+    values = [v if np.isfinite(v) else str(v) for v in array.ravel().tolist()] if shown else None
     return {"dtype": str(array.dtype), "shape": list(array.shape), "values": values}
 
 
@@ -40,7 +41,7 @@ def unpack(packed: dict[str, Any] | None) -> Array | None:
     """The array again; None where there are no values."""
     if packed is None or packed["values"] is None:
         return None
-    return np.array(packed["values"], packed["dtype"]).reshape(packed["shape"])
+    return np.array(packed["values"], dtype=packed["dtype"]).reshape(packed["shape"])
 
 
 class Outcome(NamedTuple):
@@ -67,7 +68,7 @@ class Counterexample(NamedTuple):
         if self.yours is None or self.expected is None or self.yours.shape != self.expected.shape:
             return None
         with np.errstate(all="ignore"):
-            return np.asarray(self.yours, float) - np.asarray(self.expected, float)
+            return np.subtract(self.yours, self.expected, dtype=np.float64)
 
     @property
     def worst(self) -> tuple[int, ...] | None:
@@ -98,7 +99,8 @@ class CheckResult:
     @property
     def passed(self) -> bool:
         """Whether every check of the chain passed and the process ended as it should."""
-        return self.problem is None and bool(self.outcomes) and all(o.status == "passed" for o in self.outcomes)
+        passed = [outcome.status == "passed" for outcome in self.outcomes]
+        return self.problem is None and bool(passed) and all(passed)
 
     @property
     def failed(self) -> Outcome | None:
@@ -109,11 +111,11 @@ class CheckResult:
         """Plain values for JSON."""
         names = ("exercise", "title", "passed", "problem", "card", "replay", "saved", "output", "seconds")
         found = self.counterexample
-        return {"schema": "minidsv3.check/1"} | {name: getattr(self, name) for name in names} | {
-            "outcomes": [outcome._asdict() for outcome in self.outcomes],
-            "hint": None if self.hint is None else dict(zip(("number", "of", "text"), self.hint, strict=True)),
-            "counterexample": None if found is None else _plain(found),
-        }
+        plain: dict[str, Any] = {"schema": "minidsv3.check/1"} | {name: getattr(self, name) for name in names}
+        plain["outcomes"] = [outcome._asdict() for outcome in self.outcomes]
+        plain["hint"] = self.hint and dict(zip(("number", "of", "text"), self.hint, strict=True))
+        plain["counterexample"] = found and _plain(found)
+        return plain
 
 
 def _plain(found: Counterexample) -> dict[str, Any]:
@@ -151,8 +153,9 @@ def cells(array: Array, worst: tuple[int, ...] | None = None) -> list[str]:
 def panel(result: CheckResult) -> list[str]:
     """The whole result as lines of plain text."""
     lines = [f"check {result.exercise}, {result.title}: {'passed' if result.passed else 'FAILED'}"]
-    lines += [f"  {o.status:8}{o.name}: {o.because or o.sentence}" for o in result.outcomes if o.status != "skipped"]
     skipped = [outcome for outcome in result.outcomes if outcome.status == "skipped"]
+    run = result.outcomes[: len(result.outcomes) - len(skipped)]
+    lines += [f"  {o.status:8}{o.name}: {o.because or o.sentence}" for o in run]
     if skipped:
         lines += [f"  skipped {', '.join(o.name for o in skipped)}: {skipped[0].because}"]
     if result.problem and not result.failed:
@@ -175,7 +178,9 @@ def panel(result: CheckResult) -> list[str]:
 
 def _shown(found: Counterexample) -> list[str]:
     """The counterexample's arrays, labelled."""
-    named = [(f"smallest {name}", array, None) for name, array in found.inputs.items()]
+    named: list[tuple[str, Array | None, tuple[int, ...] | None]] = [
+        (f"smallest {name}", array, None) for name, array in found.inputs.items()
+    ]
     named += [("yours", found.yours, found.worst), ("expected", found.expected, None)]
     named += [("difference", found.difference, found.worst)]
     lines: list[str] = []

@@ -36,8 +36,8 @@ LARGE = 8 * 2**20  # bytes; arrays from this size on are checked, not copied
 
 ATOMS = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type, enum.Enum, PurePath, re.Pattern),
-    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, np.generic, np.dtype),
-    *(np.ufunc, types.EllipsisType, types.GenericAlias, property, staticmethod, classmethod),
+    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, np.generic),
+    *(np.dtype, np.ufunc, types.EllipsisType, types.GenericAlias, property, staticmethod, classmethod),
 )
 
 
@@ -104,7 +104,7 @@ class Snapshot:
             yield vars(found)
         elif slots := _slots(found):
             yield from slots.values()
-            self._undo.append(lambda: [object.__setattr__(found, name, v) for name, v in slots.items()].clear())
+            self._undo.append(lambda: _set_slots(found, slots))
         elif not known:
             self._unchanged.append(lambda: False)  # opaque: who knows what it holds
 
@@ -113,6 +113,11 @@ def _slots(found: Any) -> dict[str, Any]:
     """Values of an object without a `__dict__`, by slot."""
     names = [name for cls in type(found).__mro__ for name in getattr(cls, "__slots__", ())]
     return {name: getattr(found, name) for name in names if hasattr(found, name)}
+
+
+def _set_slots(found: Any, slots: dict[str, Any]) -> None:
+    for name, value in slots.items():
+        object.__setattr__(found, name, value)
 
 
 def _write(array: np.ndarray[Any, Any], values: np.ndarray[Any, Any]) -> None:
