@@ -95,7 +95,8 @@ def _split_file(document: Document) -> tuple[list[Document], list[Document]]:
     """The last tenth of a file, from the start of a line on if there is one, is held out."""
     text = document.text
     cut = len(text) - len(text) // 10
-    cut = text.find("\n", cut - 1) + 1 or cut
+    line = text.find("\n", cut - 1) + 1
+    cut = line if 0 < line < len(text) else cut
     if not 0 < cut < len(text):
         raise ValueError(f"expected a text long enough to hold a tenth of it out, got {len(text)} characters")
     return [Document(document.name, text[:cut])], [Document(f"{document.name} (end)", text[cut:])]
