@@ -89,5 +89,6 @@ def run_shards(function: Callable[[int], T], shards: int, workers: int) -> list[
     """`[function(0), …, function(shards - 1)]`, up to `workers` of them at a time."""
     if workers <= 1 or shards <= 1:
         return [function(i) for i in range(shards)]
+    keep_freed_memory()
     with blas_threads(1), ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, range(shards)))

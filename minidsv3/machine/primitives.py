@@ -43,10 +43,10 @@ def linear(x: Array, W: Array, at: str = "", out: Array | None = None) -> Array:
     if x.shape[0] > FEW:
         return np.matmul(x, W.T, out=out)
     if x.shape[0] == 1:
-        return np.dot(x, W.T, out)
+        return x.dot(W.T, out)
     y = np.empty((len(x), len(W)), x.dtype) if out is None else out  # [N, R]
     for i in range(len(x)):
-        np.dot(x[i : i + 1], W.T, y[i : i + 1])
+        x[i : i + 1].dot(W.T, y[i : i + 1])
     return y
 
 
@@ -149,19 +149,20 @@ def softmax(scores: Array, first: int = 0, at: str = "") -> Array:
 
     scores: [..., T, S]; row t is the query at position first + t and may see keys 0 .. first + t.
     """
-    T, S = scores.shape[-2:]
-    if T > 1:
-        scores += _causal_mask(T, S, first, scores.dtype)
+    T = scores.shape[-2]
+    if T > 1:  # every query of the block sees the keys in front of it; the mask concerns the block's own
+        scores[..., first:] += _causal_mask(T, scores.shape[-1] - first, scores.dtype)
     scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
     np.exp(scores, out=scores)
-    scores /= np.add.reduce(scores, axis=-1, keepdims=True)
+    total = np.add.reduce(scores, axis=-1, keepdims=True)
+    scores *= np.reciprocal(total, out=total)
     return scores
 
 
 @lru_cache(maxsize=16)
-def _causal_mask(T: int, S: int, first: int, dtype: Any) -> Array:
-    """0 where query first + t may see key s, minus infinity elsewhere.  [T, S]."""
-    return np.where(np.arange(S) > first + np.arange(T)[:, None], -np.inf, 0).astype(dtype)
+def _causal_mask(T: int, S: int, dtype: Any) -> Array:
+    """0 where query t may see key s <= t, minus infinity elsewhere.  [T, S]."""
+    return np.where(np.arange(S) > np.arange(T)[:, None], -np.inf, 0).astype(dtype)
 
 
 def softmax_backward(d_p: Array, p: Array, at: str = "") -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidsv3.machine import Machine
-from minidsv3.machine.parallel import keep_freed_memory, run_shards, workers
+from minidsv3.machine.parallel import run_shards, workers
 from minidsv3.model.parameters import Parameters
 from minidsv3.model.transformer import LossOptions, expert_loads, loss_backward, loss_forward
 
@@ -45,7 +45,6 @@ def accumulate(
     ids: [B, T + 1]. A machine of the caller's, which may trace, runs the batch whole.
     scratch: gradient buffers of the other cores, reused from call to call; made here if not given.
     """
-    keep_freed_memory()
     parts = shares(len(ids), 1 if machine is not None else workers())
     scratch = [] if scratch is None else scratch
     while len(scratch) < len(parts) - 1:
