@@ -43,7 +43,8 @@ class Optimizer:
 
         def square(i: int) -> float:
             stretch = gradients.buffer[parts[i]]
-            return float(np.dot(stretch, stretch))
+            with np.errstate(over="ignore", invalid="ignore"):  # the trainer looks whether the norm is finite
+                return float(np.dot(stretch, stretch))
 
         return float(np.sqrt(sum(run_shards(square, len(parts), len(parts)))))
 
