@@ -18,12 +18,15 @@ Next: minidsv3.learn
 import io
 import re
 from html import escape
+from typing import Any
 
 from rich.console import Console, RenderableType
 
 __all__ = ["plain_text", "svg_text"]
 
 FONTS = 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace'
+# text is text, and the reader's environment changes nothing
+PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "_environ": {}}
 
 
 class _Encoded(io.StringIO):
@@ -42,7 +45,7 @@ def plain_text(picture: RenderableType, width: int = 100, ascii_only: bool = Fal
     """The picture without colour, lines without trailing spaces."""
     file = _Encoded("ascii" if ascii_only else "utf-8")
     console = Console(
-        file=file, width=width, color_system=None, force_terminal=False, legacy_windows=False, _environ={}
+        file=file, width=width, color_system=None, force_terminal=False, legacy_windows=False, **PLAIN
     )
     console.print(picture)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).rstrip("\n")
@@ -57,7 +60,7 @@ def svg_text(picture: RenderableType, title: str, width: int = 100, description:
         force_terminal=True,
         color_system="truecolor",
         legacy_windows=False,
-        _environ={},
+        **PLAIN,
     )
     console.print(picture)
     svg = console.export_svg(title=title, unique_id="minidsv3")

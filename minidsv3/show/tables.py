@@ -31,7 +31,15 @@ from minidsv3.machine import Op, look_up
 from minidsv3.show.chart import Bar
 from minidsv3.show.numbers import count, duration, flops, shape, size
 
-__all__ = ["BillTable", "bill_roll_up", "bill_summary", "catalogue_table", "glossary_table", "op_card"]
+__all__ = [
+    "BillTable",
+    "TraceTable",
+    "bill_roll_up",
+    "bill_summary",
+    "catalogue_table",
+    "glossary_table",
+    "op_card",
+]
 
 
 # one dashed rule below the heads, the same in every encoding
@@ -114,6 +122,29 @@ def shapes(arrays: Iterable[tuple[int, ...]]) -> str:
     """Operands, then the result: `8x64, 64x32 -> 8x32`."""
     *operands, result = [shape(sizes) for sizes in arrays] or [""]
     return f"{', '.join(operands)} -> {result}" if operands else result
+
+
+@dataclass(frozen=True)
+class TraceTable:
+    """The lines of a bill in the order in which they ran."""
+
+    bill: Bill
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.max_width >= 100
+        table = plain_table()
+        for name in ("layer", "op", *(("eq.", "shapes") if wide else ()), "FLOPs", "bytes", "time", "bound"):
+            right = name in ("layer", "FLOPs", "bytes", "time", "eq.")
+            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        for line in self.bill.lines:
+            where = "" if line.layer is None else str(line.layer)
+            expert = "" if line.expert is None else f" [{line.expert}]"
+            details = (", ".join(line.equations), shapes(line.shapes)) if wide else ()
+            work, moved = flops(line.matrix_flops + line.vector_flops), size(sum(line.bytes.values()))
+            table.add_row(
+                where, Text(line.op + expert), *details, work, moved, duration(line.seconds), line.bound
+            )
+        yield table
 
 
 def bill_roll_up(bill: Bill, width: int = 24) -> Table:

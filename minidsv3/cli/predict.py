@@ -1,0 +1,85 @@
+"""`minidsv3 predict`: a prompt in, its continuation out.
+
+The text goes to stdout as it is decoded, prompt included; how many tokens, how fast, and how many MTP
+drafts were accepted goes to stderr. Decoding runs over the latent cache with absorbed MLA.
+
+Does: find a model, decode, print. Does not: train one (`minidsv3 run`).
+
+Next: minidsv3.cli.models
+"""
+
+import argparse
+import sys
+from typing import Any
+
+__all__ = ["EXAMPLES", "SUMMARY", "arguments", "main"]
+
+SUMMARY = "Continue a prompt with a trained model."
+EXAMPLES = [
+    'minidsv3 predict "def main("',
+    'minidsv3 predict "import os" --model runs/nano-0 --tokens 100 --temperature 0.8 --top-p 0.9',
+    'minidsv3 predict "class " --speculative --json',
+]
+SCHEMA = "minidsv3.predict/1"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    from minidsv3.cli.models import model_argument
+
+    parser.add_argument("prompt", metavar="PROMPT", help="text to continue; - reads it from stdin")
+    model_argument(parser)
+    parser.add_argument("--tokens", type=int, default=64, metavar="N", help="at most so many new tokens (64)")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (0)")
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="draw from the best tokens of this share (1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
+    parser.add_argument("--speculative", action="store_true", help="let the MTP modules draft")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, not text")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Continue the prompt."""
+    from minidsv3.cli.models import open_model, prompt_ids
+    from minidsv3.cli.terminal import print_json, talk
+
+    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+    model, tokenizer, folder = open_model(args.model)
+    ids = prompt_ids(prompt, model, tokenizer, args.tokens)
+    options: dict[str, Any] = {name: getattr(args, name) for name in ("temperature", "top_p", "seed")}
+    options |= {"speculative": args.speculative, "stop_ids": [tokenizer.eos]}
+    console = talk()
+    if not args.json:
+        options["on_token"] = _writer(prompt, tokenizer)
+    result = model.generate(ids, args.tokens, **options)
+    text = tokenizer.decode([token for token in result.tokens if token != tokenizer.eos])
+    drafts = {"drafted": result.drafted, "accepted": result.accepted} if args.speculative else {}
+    speed = result.tokens_per_second
+    if args.json:
+        said = {"schema": SCHEMA, "model": str(folder), "prompt": prompt, "prompt_ids": ids, "text": text}
+        print_json(said | {"ids": result.tokens, **drafts, "wall": {"tokens_per_second": speed}})
+        return 0
+    print()
+    console.print(f"{folder}: {len(result.tokens)} tokens, {speed:.0f} a second, " + _drafts(drafts))
+    return 0
+
+
+def _drafts(drafts: dict[str, int]) -> str:
+    return f"drafts: {drafts['drafted']}, accepted: {drafts['accepted']}" if drafts else "without drafts"
+
+
+def _writer(prompt: str, tokenizer: Any) -> Any:
+    """Print the prompt, and then each token as it comes."""
+    from minidsv3.cli.terminal import results
+    from minidsv3.tokenizer import StreamDecoder
+
+    results()  # sets how characters that the encoding has not are written
+    print(prompt, end="", flush=True)
+    stream = StreamDecoder(tokenizer)
+
+    def write(token: int) -> None:
+        if token != tokenizer.eos:
+            print(stream.push(token), end="", flush=True)
+
+    return write

@@ -1,0 +1,74 @@
+"""`minidsv3 trace`: one row for every op of a prompt's forward pass, priced.
+
+The model runs the prompt once on a machine that writes down what it does: op, equation, layer, shapes,
+FLOPs, bytes, and what these would cost on the machine of a hardware file. `--op` and `--layer` choose rows.
+
+Does: trace, price, filter, print. Does not: the backward (`minidsv3 bill` has it).
+
+Next: minidsv3.cli.tokenize
+"""
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+__all__ = ["EXAMPLES", "SUMMARY", "arguments", "main"]
+
+SUMMARY = "One row for every op of a prompt's forward pass, priced."
+EXAMPLES = [
+    'minidsv3 trace "def main("',
+    'minidsv3 trace "def main(" --op "mla.*" --layer 0',
+    'minidsv3 trace "import os" --model runs/nano-0 --json',
+]
+SCHEMA = "minidsv3.trace/1"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    from minidsv3.cli.models import model_argument
+
+    parser.add_argument("prompt", metavar="PROMPT", help="text to run")
+    model_argument(parser)
+    parser.add_argument("--op", default="*", metavar="PATTERN", help="only ops that match, such as mla.*")
+    parser.add_argument("--layer", type=int, metavar="N", help="only this layer")
+    parser.add_argument("--hardware", default="h800", help="a name or a file to price on (h800)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, not text")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Trace the prompt."""
+    import numpy as np
+
+    from minidsv3.cli.models import open_model, prompt_ids
+    from minidsv3.cli.terminal import print_json, results
+    from minidsv3.cost import bill
+    from minidsv3.hardware import load_hardware
+    from minidsv3.machine import Machine
+    from minidsv3.show.tables import TraceTable, bill_summary
+
+    hardware = load_hardware(args.hardware)
+    model, tokenizer, folder = open_model(args.model)
+    ids = prompt_ids(args.prompt, model, tokenizer)
+    machine = Machine(trace=True)
+    model.logits(np.array([ids]), machine)
+    rows = machine.trace.select(args.op, layer=args.layer)
+    if not rows:
+        raise ValueError(_no_rows(args, model.config.n_layers))
+    priced = bill(rows, hardware, config=model.config)
+    if args.json:
+        said: dict[str, Any] = {"schema": SCHEMA, "model": str(folder), "ids": ids, "hardware": hardware.id}
+        print_json(said | {"rule": priced.rule, "rows": [asdict(line) for line in priced.lines]})
+        return 0
+    console = results()
+    console.print(TraceTable(priced))
+    console.print(bill_summary(priced))
+    return 0
+
+
+def _no_rows(args: argparse.Namespace, layers: int) -> str:
+    from minidsv3.config import near
+    from minidsv3.machine import catalogue
+
+    where = "" if args.layer is None else f" in layer {args.layer} of 0 .. {layers - 1}"
+    known = near(args.op, sorted(catalogue()))
+    return f"expected ops of a forward pass, got none that match {args.op!r}{where}: {known}"
