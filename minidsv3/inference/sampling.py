@@ -32,7 +32,8 @@ def probabilities(logits: ArrayLike, temperature: float = 1.0, top_p: float = 1.
     if temperature == 0:
         return np.asarray(np.arange(logits.shape[-1]) == logits.argmax(axis=-1)[..., None], np.float64)
     p = logits - logits.max(axis=-1, keepdims=True)  # [..., V]
-    p /= temperature
+    with np.errstate(over="ignore"):  # minus infinity is right where the temperature is all but zero
+        p /= temperature
     np.exp(p, out=p)
     p /= p.sum(axis=-1, keepdims=True)
     return p if top_p == 1 else _nucleus(p, top_p)

@@ -106,8 +106,8 @@ class Module:
         return out
 
     def truncate(self, length: int) -> None:
-        """Forget positions from `length` on, inputs excepted."""
-        self.cache.truncate(min(length, self.cache.length))
+        """Forget positions from `length` (which may be negative: all) on, inputs excepted."""
+        self.cache.truncate(max(min(length, self.cache.length), 0))
 
 
 class Drafter:

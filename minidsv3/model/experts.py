@@ -2,10 +2,10 @@
 
     h' = u + sum_s FFN_s(u) + sum_i g_i FFN_i(u),        FFN(u) = W_down (SiLU(W_gate u) * W_up u)
 
-One stable sort puts the copies of the tokens in the order of their experts; each expert then is three matrices
-over its own stretch, gate and up in one product. The weight g_i multiplies the activation in front of W_down
-instead of the result behind it: the same number, on fewer elements, and its gradient needs no expert outputs.
-An expert that no token reached keeps its gradient, zero.
+One stable sort puts the copies of the tokens in the order of their experts; each expert then is three
+matrices over its own stretch, gate and up in one product. The weight g_i multiplies the activation in front
+of W_down instead of the result behind it: the same number, on fewer elements, and its gradient needs no
+expert outputs. An expert that no token reached keeps its gradient, zero.
 
 Does: forward and backward. Does not: choose (`gate`).
 
@@ -70,8 +70,8 @@ def ffn_backward(machine: Machine, d_y: Array, saved: FFNSaved) -> tuple[Array, 
     """d_y: [N, D]  ->  d_u [N, D], gradients of the weights."""
     w, ops, M = saved.w, saved.ops, saved.w.W_down.shape[1]
     d_a, d_down = machine.linear_backward(d_y, saved.a, w.W_down, at=ops.down)
-    d_gate, _ = machine.swiglu_backward(d_a, saved.both[:, :M], saved.both[:, M:], saved.sigma, at=ops.swiglu)
-    d_u, d_gate_up = machine.linear_backward(d_gate.base, saved.u, w.W_gate_up, at=ops.gate_up)
+    d_both = machine.swiglu_backward(d_a, saved.both[:, :M], saved.both[:, M:], saved.sigma, at=ops.swiglu)
+    d_u, d_gate_up = machine.linear_backward(d_both, saved.u, w.W_gate_up, at=ops.gate_up)
     return d_u, FFNWeights(d_gate_up, d_down)
 
 
@@ -110,7 +110,10 @@ def experts_forward(
         a, sigma = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [n, M]
         ga = machine.scale(a, g[here], at="experts.scale")  # [n, M]
         machine.linear(ga, W_down[e], at="experts.down", out=y[here])  # [n, D]
-        for kept, value in zip(saved[3:8], (e, both, sigma, a, ga), strict=True):
+        saved.reached.append(e)
+        for kept, value in zip(
+            (saved.both, saved.sigma, saved.a, saved.ga), (both, sigma, a, ga), strict=True
+        ):
             kept.append(value)
     machine.expert = None
     return machine.combine(y, plan, at="experts.combine"), saved
@@ -123,20 +126,21 @@ def _plan_for_one(k: int) -> Plan:
 
 
 def experts_decode(machine: Machine, u: Array, routing: Routing, W_gate_up: Array, W_down: Array) -> Array:
-    """As `experts_forward` for one token, bit for bit; keeps nothing.  u: [1, D]  ->  [1, D]. Equation: 12."""
+    """As `experts_forward` for one token, bit for bit, keeping nothing.  u: [1, D]  ->  [1, D].
+
+    Equation: 12.
+    """
     (K, M), plan = (routing.indices.shape[1], W_down.shape[2]), _plan_for_one(routing.indices.shape[1])
     copies = machine.dispatch(u, plan, at="experts.dispatch")  # [K, D]
     both, y = np.empty((K, 2 * M), u.dtype), np.empty_like(copies)  # [K, 2 M], [K, D]
     chosen = routing.indices[0].tolist()
-    for i, machine.expert in enumerate(chosen):
-        here = slice(i, i + 1)
-        machine.linear(copies[here], W_gate_up[machine.expert], at="experts.gate_up", out=both[here])
+    for machine.expert, row, result in zip(chosen, copies[:, None], both[:, None], strict=True):
+        machine.linear(row, W_gate_up[machine.expert], at="experts.gate_up", out=result)
     machine.expert = None
     a, _ = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [K, M] all experts' at once
     ga = machine.scale(a, routing.weights[0], at="experts.scale")  # [K, M]
-    for i, machine.expert in enumerate(chosen):
-        here = slice(i, i + 1)
-        machine.linear(ga[here], W_down[machine.expert], at="experts.down", out=y[here])
+    for machine.expert, row, result in zip(chosen, ga[:, None], y[:, None], strict=True):
+        machine.linear(row, W_down[machine.expert], at="experts.down", out=result)
     machine.expert = None
     return machine.combine(y, plan, at="experts.combine")
 
@@ -166,9 +170,9 @@ def experts_backward(
         )
         d_a, d_g[here] = machine.scale_backward(d_ga, s.a[i], s.g[here], at="experts.scale")
         both = s.both[i]
-        d_gate, _ = machine.swiglu_backward(d_a, both[:, :M], both[:, M:], s.sigma[i], at="experts.swiglu")
+        d_both = machine.swiglu_backward(d_a, both[:, :M], both[:, M:], s.sigma[i], at="experts.swiglu")
         machine.linear_backward(
-            d_gate.base,
+            d_both,
             s.u[here],
             s.W_gate_up[e],
             at="experts.gate_up",

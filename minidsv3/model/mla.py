@@ -5,8 +5,8 @@
     o    = Softmax([q_C; q_R]^T [k_C; k_R] / sqrt(d_h + d_R)) v_C                 u   = W_O [o_1; ...; o_H]
 
 Both latents are normed; k_R is one vector for all heads and not normed. Two algorithms give the same numbers:
-*naive* unfolds keys and values of every token, *absorbed* moves W_UK to the query and W_UV behind the sum, and
-then attends over the latents themselves. The second is for decoding: it reads d_c + d_R numbers a token.
+*naive* unfolds keys and values of every token, *absorbed* moves W_UK to the query and W_UV behind the sum,
+and then attends over the latents themselves. The second is for decoding: it reads d_c + d_R numbers a token.
 
 Shapes: N = B T tokens, sequence after sequence; H heads; S tokens seen. The softmax's scale is folded into q.
 
@@ -93,7 +93,7 @@ def _project(
         q = machine.linear(c_Q, w.W_Q.reshape(-1, c_Q.shape[1]), at="mla.q_up")  # [N, H (d_h + d_R)]  eq. 7
     q = q.reshape(B, T, H, -1)
     q *= q.dtype.type(scale)
-    machine.rope(q[..., w.nope_dim :], rotation, at="mla.q_rope")  # in place                           eq. 8
+    machine.rope(q[..., -2 * rotation.shape[1] :], rotation, at="mla.q_rope")  # in place               eq. 8
     c_KV_raw = machine.linear(h, w.W_DKV, at="mla.kv_down")  # [N, d_c]                                 eq. 1
     c_KV, r_KV = _latent_norm(machine, c_KV_raw, w.g_KV, "mla.kv_norm")
     k_R = machine.linear(h, w.W_KR, at="mla.k_rope_down").reshape(B, T, -1)  # [B, T, d_R]
@@ -162,7 +162,7 @@ def mla_naive_forward(
     Equations: 1-11.
     """
     x = _project(machine, h, w, rotation, scale, batch)
-    B, T, H, E = x.q.shape
+    B, T, H, _ = x.q.shape
     kv = machine.linear(
         x.c_KV, w.W_KV.reshape(-1, x.c_KV.shape[1]), at="mla.kv_up"
     )  # [N, H (d_h + d_v)]  eqs. 2, 5
@@ -203,7 +203,7 @@ def _attend(machine: Machine, q: Array, k: Array, v: Array, first: int) -> tuple
 def mla_naive_backward(machine: Machine, d_u: Array, saved: MLASaved) -> tuple[Array, MLAWeights]:
     """d_u: [N, D]  ->  d_h [N, D], gradients of the weights."""
     x, w = saved.x, saved.w
-    B, T, H, E = x.q.shape
+    B, T, H, _ = x.q.shape
     nope = w.nope_dim
     d_o, d_W_O = machine.linear_backward(d_u, saved.o, w.W_O, at="mla.out")
     d_o = d_o.reshape(B, T, H, -1)
@@ -239,7 +239,7 @@ def mla_absorbed_forward(
     Arguments and result as `mla_naive_forward`.
     """
     x = _project(machine, h, w, rotation, scale, batch)
-    B, T, H, E = x.q.shape
+    B, T, H, _ = x.q.shape
     o = np.empty((B, T, H, w.v_dim), h.dtype)  # [B, T, H, d_v]
     c_KV = x.c_KV.reshape(B, T, -1)
     core: list[tuple[Array, ...]] = []
@@ -274,7 +274,7 @@ def _attend_absorbed(
 def mla_absorbed_backward(machine: Machine, d_u: Array, saved: MLASaved) -> tuple[Array, MLAWeights]:
     """d_u: [N, D]  ->  d_h [N, D], gradients of the weights."""
     x, w = saved.x, saved.w
-    B, T, H, E = x.q.shape
+    B, T, H, _ = x.q.shape
     nope, d_c = w.nope_dim, w.W_KV.shape[2]
     d_o, d_W_O = machine.linear_backward(d_u, saved.o, w.W_O, at="mla.out")
     d_o = d_o.reshape(B, T, H, -1)
@@ -348,16 +348,20 @@ def mla_naive_decode(
 def _over_cache(q: Array, latents: Array, first: int, attend: Callable[[Array, Array, int], Array]) -> Array:
     """Attend over each sequence's own rows.  q: [B, T, H, d_h + d_R]  ->  [B T, H d_v].
 
-    A few tokens go one at a time: each sees just the rows up to its own, and gets the bits it would get alone.
+    A few tokens go one at a time: each sees just the rows up to its own, and gets the bits it would get
+    alone.
     """
-    B, T, H, E = q.shape
+    B, T = q.shape[:2]
+    if B == T == 1:
+        return attend(q[0, 0, :, None], latents[0, : first + 1], first).reshape(1, -1)
     if T <= FEW:
-        out = [
-            attend(q[b, t, :, None], latents[b, : first + t + 1], first + t).reshape(1, -1)  # [1, H d_v]
-            for b in range(B)
-            for t in range(T)
-        ]
-        return out[0] if len(out) == 1 else np.concatenate(out)
+        return np.concatenate(
+            [
+                attend(q[b, t, :, None], latents[b, : first + t + 1], first + t).reshape(1, -1)  # [1, H d_v]
+                for b in range(B)
+                for t in range(T)
+            ]
+        )
     seen = latents[:, : first + T]  # [B, S, d_c + d_R]
     turned = [
         attend(q[b].swapaxes(0, 1), seen[b], first).swapaxes(0, 1) for b in range(B)

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from minidsv3 import Machine, Model, ModelConfig
 from minidsv3.inference import Decoder
-from minidsv3.machine.parallel import blas_threads
+from minidsv3.machine.parallel import blas_threads, keep_freed_memory
 from minidsv3.model.parameters import MoEWeights
 from minidsv3.model.rope import rotations_for
 from minidsv3.model.transformer import all_logits
 
 Array = NDArray[Any]
 H, NOPE, ROPE, V_DIM, D_C, E, G, KEPT, K, M = 8, 32, 16, 32, 64, 16, 4, 2, 4, 160
-SCALE, EPS, ROUTE_SCALE = np.float32(48**-0.5), 1e-6, 2.5
+SCALE, EPS, ROUTE_SCALE, BLOCK = np.float32(48**-0.5), 1e-6, 2.5, 64
 ONE, ROW, FIRST, IN_ORDER = np.ones((), np.float32), np.arange(1)[:, None], np.zeros(K, np.intp), np.arange(K)
 
 
@@ -58,12 +58,12 @@ def bare_decode(model: Model, token: int, latents: list[Array], n: int, table: A
     for layer, rows in zip(w.layers, latents, strict=True):
         a, f = layer.attention, layer.ffn
         h = norm_one(x, layer.g_attn)
-        q = np.dot(norm_one(np.dot(h, a.W_DQ.T), a.g_Q), a.W_Q.reshape(-1, 96).T).reshape(1, 1, H, -1)
+        q = norm_one(h.dot(a.W_DQ.T), a.g_Q).dot(a.W_Q.reshape(-1, 96).T).reshape(1, 1, H, -1)
         q *= SCALE
         q_R = q[..., NOPE:].view(np.complex64)
         q_R *= turn[:, None]
-        rows[:, n : n + 1, :D_C] = norm_one(np.dot(h, a.W_DKV.T), a.g_KV).reshape(1, 1, D_C)
-        k_R = np.dot(h, a.W_KR.T).reshape(1, 1, -1)
+        rows[:, n : n + 1, :D_C] = norm_one(h.dot(a.W_DKV.T), a.g_KV).reshape(1, 1, D_C)
+        k_R = h.dot(a.W_KR.T).reshape(1, 1, -1)
         pairs = k_R.view(np.complex64)
         pairs *= turn
         rows[:, n : n + 1, D_C:] = k_R
@@ -74,13 +74,14 @@ def bare_decode(model: Model, token: int, latents: list[Array], n: int, table: A
         p = np.matmul(folded.reshape(H, -1), seen.T).reshape(H, 1, -1)
         p -= np.maximum.reduce(p, axis=-1, keepdims=True)
         np.exp(p, out=p)
-        p /= np.add.reduce(p, axis=-1, keepdims=True)
+        total = np.add.reduce(p, axis=-1, keepdims=True)
+        p *= np.reciprocal(total, out=total)
         o = np.matmul(p.reshape(H, -1), seen[:, :D_C]).reshape(H, 1, D_C)
         o = np.matmul(o, a.W_KV[:, NOPE:].swapaxes(1, 2)).reshape(1, -1)
-        y = x + np.dot(o, a.W_O.T)
+        y = x + o.dot(a.W_O.T)
         u = norm_one(y, layer.g_ffn)
         if not isinstance(f, MoEWeights):
-            both = np.dot(u, f.W_gate_up.T)
+            both = u.dot(f.W_gate_up.T)
             gate, up = both[:, :704], both[:, 704:]
             s = np.negative(gate)
             np.exp(s, out=s)
@@ -88,9 +89,9 @@ def bare_decode(model: Model, token: int, latents: list[Array], n: int, table: A
             np.reciprocal(s, out=s)
             s = gate * s
             s *= up
-            x = y + np.dot(s, f.W_down.T)
+            x = y + s.dot(f.W_down.T)
             continue
-        s = np.negative(np.dot(u, f.e.T))
+        s = np.negative(u.dot(f.e.T))
         np.exp(s, out=s)
         np.add(s, ONE, out=s)
         np.reciprocal(s, out=s)
@@ -111,7 +112,7 @@ def bare_decode(model: Model, token: int, latents: list[Array], n: int, table: A
         both, out = np.empty((K, 2 * M), np.float32), np.empty_like(copies)
         experts = chosen[0].tolist()
         for i, e in enumerate(experts):
-            np.dot(copies[i : i + 1], f.W_gate_up[e].T, both[i : i + 1])
+            copies[i : i + 1].dot(f.W_gate_up[e].T, both[i : i + 1])
         gate, up = both[:, :M], both[:, M:]
         s = np.negative(gate)
         np.exp(s, out=s)
@@ -121,9 +122,9 @@ def bare_decode(model: Model, token: int, latents: list[Array], n: int, table: A
         s *= up
         s = s * g[0][:, None]
         for i, e in enumerate(experts):
-            np.dot(s[i : i + 1], f.W_down[e].T, out[i : i + 1])
+            s[i : i + 1].dot(f.W_down[e].T, out[i : i + 1])
         routed = np.add.reduce(out.take(IN_ORDER, axis=0), axis=0, keepdims=True)
-        both = np.dot(u, f.shared.W_gate_up.T)
+        both = u.dot(f.shared.W_gate_up.T)
         gate, up = both[:, :M], both[:, M:]
         s = np.negative(gate)
         np.exp(s, out=s)
@@ -131,8 +132,8 @@ def bare_decode(model: Model, token: int, latents: list[Array], n: int, table: A
         np.reciprocal(s, out=s)
         s = gate * s
         s *= up
-        x = y + (routed + np.dot(s, f.shared.W_down.T))
-    return np.dot(norm_one(x, w.g_final), w.head.T)
+        x = y + (routed + s.dot(f.shared.W_down.T))
+    return norm_one(x, w.g_final).dot(w.head.T)
 
 
 def bare_prefill(model: Model, tokens: Array, table: Array) -> Array:
@@ -140,7 +141,7 @@ def bare_prefill(model: Model, tokens: Array, table: Array) -> Array:
     w = model.parameters.weights
     (B, T), N = tokens.shape, tokens.size
     turn, rows = table[:T], np.arange(N)
-    mask = np.where(np.arange(T) > np.arange(T)[:, None], -np.inf, 0).astype(np.float32)
+    mask = np.where(np.arange(BLOCK) > np.arange(BLOCK)[:, None], -np.inf, 0).astype(np.float32)
     x = w.embedding[tokens.ravel()]
     for layer in w.layers:
         a, f = layer.attention, layer.ffn
@@ -159,13 +160,17 @@ def bare_prefill(model: Model, tokens: Array, table: Array) -> Array:
             k = np.empty((H, T, NOPE + ROPE), np.float32)
             k[..., :NOPE] = kv[b, ..., :NOPE].swapaxes(0, 1)
             k[..., NOPE:] = k_R[b]
-            p = np.matmul(q[b].swapaxes(0, 1), k.swapaxes(1, 2))
-            p += mask
-            p -= np.maximum.reduce(p, axis=-1, keepdims=True)
-            np.exp(p, out=p)
-            p /= np.add.reduce(p, axis=-1, keepdims=True)
-            o[b] = np.matmul(p, kv[b, :, :, NOPE:].swapaxes(0, 1)).swapaxes(0, 1)
-            kept.append((k, p))
+            v = kv[b, :, :, NOPE:].swapaxes(0, 1)
+            for at in range(0, T, BLOCK):
+                end = at + BLOCK
+                p = np.matmul(q[b, at:end].swapaxes(0, 1), k[:, :end].swapaxes(1, 2))
+                p[..., at:] += mask
+                p -= np.maximum.reduce(p, axis=-1, keepdims=True)
+                np.exp(p, out=p)
+                total = np.add.reduce(p, axis=-1, keepdims=True)
+                p *= np.reciprocal(total, out=total)
+                o[b, at:end] = np.matmul(p, v[:, :end]).swapaxes(0, 1)
+                kept.append((k, p))
         y = x + np.matmul(o.reshape(N, -1), a.W_O.T)
         u = norm(y, layer.g_ffn)
         if not isinstance(f, MoEWeights):
@@ -270,6 +275,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
+    keep_freed_memory()  # fresh pages would weigh on whichever side keeps more arrays alive
     config = ModelConfig.preset("mini")
     model, machine = Model.initialise(config, seed=0), Machine()
     table = rotations_for(config)
