@@ -3,8 +3,7 @@
     | n: 8 bytes, little-endian | header: n bytes | data: the tensors, end to end |
 
 Reading maps the file: each array is a read-only view of the mapping, and the operating system brings in the
-pages that are touched. BF16 is the exception, as NumPy has no such format: those arrays are float32 copies
-(a BF16 number is the upper half of the float32 with the same value, so reading it is a shift).
+pages that are touched. BF16 is the exception, as NumPy has no such format: those arrays are float32 copies.
 
 Does not: FP8 numbers, pickles, writing BF16.
 
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from minidsv3.checkpoint.atomic import FilePath, replacing
 from minidsv3.checkpoint.header import DTYPES, HEADER_LIMIT, Entry, Header, parse_header
+from minidsv3.numerics import BF16
 
 __all__ = ["Tensor", "read_header", "read_safetensors", "write_safetensors"]
 
@@ -81,7 +81,7 @@ def _array(mapped: mmap.mmap, start: int, name: str, entry: Entry, path: FilePat
             f"{path}: tensor {name!r}: expected bytes 0 and 1 for BOOL, got {array.view(np.uint8).max()}"
         )
     if entry.dtype == "BF16":
-        array = (array.astype(np.uint32) << 16).view(np.float32)
+        array = BF16.decode(array)
     array.flags.writeable = False  # copies too, so that all formats behave alike
     return array
 

@@ -1,0 +1,21 @@
+"""Numbers as machines hold them: formats, and rounding to them.
+
+A format is a row of `data/formats.toml`: how many bits of exponent and fraction, which bias. From the row
+follow codes, values and rounding, for arrays bit by bit and, as the specification beside it, for one number
+by exact fractions.
+
+Does: BF16, FP16, FP32 with three roundings. Does not: multiply.
+
+    >>> import numpy as np
+    >>> x = np.float32([1 / 3, 65520, 3e-8])
+    >>> FP16.round(x).tolist()                    # beyond the largest: infinity; below half the smallest: 0
+    [0.333251953125, inf, 5.960464477539063e-08]
+    >>> BF16.round(x).tolist()
+    [0.333984375, 65536.0, 3.003515303134918e-08]
+
+Next: minidsv3.numerics.formats
+"""
+
+from minidsv3.numerics.formats import BF16, FP16, FP32, ROUNDINGS, NumberFormat
+
+__all__ = ["BF16", "FP16", "FP32", "ROUNDINGS", "NumberFormat"]
