@@ -124,7 +124,7 @@ def _plain(bill: "Bill") -> dict[str, Any]:
 def _print(args: argparse.Namespace, length: int, training: "Bill", decode: "Bill") -> None:
     from minidsv3.cli.terminal import results
     from minidsv3.show.numbers import size
-    from minidsv3.show.tables import BillTable, bill_roll_up, bill_summary
+    from minidsv3.show.tables import BillTable, RollUp, bill_summary
 
     console = results()
     titles = (
@@ -135,7 +135,7 @@ def _print(args: argparse.Namespace, length: int, training: "Bill", decode: "Bil
         console.print(title, style="bold cyan")
         console.print(bill_summary(bill))
         console.print(BillTable(bill, rows=args.rows))
-        console.print(bill_roll_up(bill))
+        console.print(RollUp(bill))
         console.print()
     if decode.kv_bytes_per_token is not None:
         console.print(f"KV cache: {size(decode.kv_bytes_per_token)} a token")

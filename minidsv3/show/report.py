@@ -29,7 +29,7 @@ from minidsv3.show.chart import Bar, Strip
 from minidsv3.show.curve import Curve
 from minidsv3.show.dashboard import loss_series
 from minidsv3.show.numbers import count, duration, size
-from minidsv3.show.tables import BillTable, bill_roll_up, bill_summary, facts_table, plain_table
+from minidsv3.show.tables import BillTable, RollUp, bill_summary, facts_table, plain_table
 
 __all__ = ["bits_table", "report_page", "report_picture"]
 
@@ -47,9 +47,9 @@ def report_page(
         page += [_heading(f"written text: {name}"), _sample(sample)]
     step = report["bill"]["training_tokens"]
     page += [_heading(f"the bill: one training step of {step} tokens"), bill_summary(training)]
-    page += [BillTable(training), bill_roll_up(training)]
+    page += [BillTable(training), RollUp(training)]
     page += [_heading(f"the bill: one decode step behind {report['bill']['decode_cached']} cached tokens")]
-    page += [bill_summary(decode), BillTable(decode, rows=8), bill_roll_up(decode)]
+    page += [bill_summary(decode), BillTable(decode, rows=8), RollUp(decode)]
     page += [_heading("cache and clock"), facts_table(_closing(report))]
     return Group(*page)
 
@@ -60,7 +60,9 @@ def report_picture(report: Mapping[str, Any], rows: Sequence[dict[str, Any]]) ->
         facts_table(_opening(report)),
         _heading("training loss"),
         Curve(loss_series(rows), unit="nats a token"),
-        _heading(f"held-out text: {report['held_out']['files']} files, {size(report['held_out']['bytes'])}"),
+        _heading(
+            f"held-out text: {size(report['held_out']['bytes'])} in {report['held_out']['files']} files"
+        ),
         bits_table(report["bits_per_byte"]),
         _heading("expert load: MaxVio = max / mean - 1, on the held-out text"),
         _load_table(report["max_violation"], report["loads"]),

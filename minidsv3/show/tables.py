@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rich.box import Box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, OverflowMethod, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -33,8 +33,8 @@ from minidsv3.show.numbers import count, duration, flops, shape, size
 
 __all__ = [
     "BillTable",
+    "RollUp",
     "TraceTable",
-    "bill_roll_up",
     "bill_summary",
     "catalogue_table",
     "glossary_table",
@@ -58,6 +58,11 @@ def plain_table(title: str = "") -> Table:
     )
 
 
+def cut(options: ConsoleOptions) -> OverflowMethod:
+    """How a cell that is too long ends: the ellipsis is no ASCII."""
+    return "crop" if options.ascii_only else "ellipsis"
+
+
 # ---- the bill ---------------------------------------------------------------------------------------------
 
 
@@ -74,7 +79,7 @@ class BillTable:
         table = plain_table(self.title)
         for name in columns:
             right = name in ("FLOPs", "bytes", "time", "share", "eq.")
-            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow=cut(options))
         for total in self.bill.by_op[: self.rows]:
             table.add_row(*(_cell(total, name) for name in columns))
         yield table
@@ -83,7 +88,10 @@ class BillTable:
             left = sum(total.seconds for total in rest)
             whole = self.bill.total.seconds
             share = f"{left / whole:.0%}" if whole else "0%"
-            yield Text(f"and {len(rest)} more ops, {duration(left)}, {share} of the time", style="dim")
+            yield Text(
+                f"and {len(rest)} more op{'s' * (len(rest) > 1)}, {duration(left)}, {share} of the time",
+                style="dim",
+            )
 
 
 def _columns(width: int) -> list[str]:
@@ -131,39 +139,41 @@ class TraceTable:
     bill: Bill
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        wide = options.max_width >= 100
+        wide, counts = options.max_width >= 100, options.max_width >= 72
         table = plain_table()
-        for name in ("layer", "op", *(("eq.", "shapes") if wide else ()), "FLOPs", "bytes", "time", "bound"):
+        names = ["layer", "op", *(("eq.", "shapes") if wide else ()), *(("FLOPs", "bytes") if counts else ())]
+        for name in (*names, "time", "bound"):
             right = name in ("layer", "FLOPs", "bytes", "time", "eq.")
-            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow=cut(options))
         for line in self.bill.lines:
             where = "" if line.layer is None else str(line.layer)
             expert = "" if line.expert is None else f" [{line.expert}]"
             details = (", ".join(line.equations), shapes(line.shapes)) if wide else ()
-            work, moved = flops(line.matrix_flops + line.vector_flops), size(sum(line.bytes.values()))
+            work = (flops(line.matrix_flops + line.vector_flops), size(sum(line.bytes.values())))
+            time = duration(line.seconds)
             table.add_row(
-                where, Text(line.op + expert), *details, work, moved, duration(line.seconds), line.bound
+                where, Text(line.op + expert), *details, *(work if counts else ()), time, line.bound
             )
         yield table
 
 
-def bill_roll_up(bill: Bill, width: int = 24) -> Table:
+@dataclass(frozen=True)
+class RollUp:
     """Time by part of the model, as bars."""
-    table = plain_table()
-    for name, right in (
-        ("part", False),
-        ("time", True),
-        ("share", True),
-        ("", False),
-        ("FLOPs", True),
-        ("bound", False),
-    ):
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for total in bill.by_part:
-        work = flops(total.matrix_flops + total.vector_flops)
-        share = f"{total.share:.1%}"
-        table.add_row(total.name, duration(total.seconds), share, Bar(total.share, width), work, total.bound)
-    return table
+
+    bill: Bill
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.max_width >= 78
+        table = plain_table()
+        for name in ("part", "time", "share", "", *(("FLOPs",) if wide else ()), "bound"):
+            right = name in ("time", "share", "FLOPs")
+            table.add_column(name, justify="right" if right else "left", no_wrap=True)
+        for total in self.bill.by_part:
+            bar, share = Bar(total.share, 24 if wide else 12), f"{total.share:.1%}"
+            work = (flops(total.matrix_flops + total.vector_flops),) if wide else ()
+            table.add_row(total.name, duration(total.seconds), share, bar, *work, total.bound)
+        yield table
 
 
 def bill_summary(bill: Bill) -> Text:
