@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minidsv3.learn.properties import arrays, close, like, prop
+from minidsv3.learn.properties import Difference, arrays, close, like, prop
 from minidsv3.machine import primitives
 
 SCORES = arrays("T T", scores=(-100, 100))
@@ -13,8 +13,8 @@ package_softmax = primitives.softmax
 def shape(softmax, scores):
     before = scores.copy()
     yours = softmax(scores)
-    if np.shares_memory(yours, scores) if isinstance(yours, np.ndarray) else False:
-        yours = "the scores themselves, or a view of them"
+    if isinstance(yours, np.ndarray) and np.shares_memory(yours, scores):
+        return Difference("expected a new array, got the scores themselves, or a view of them")
     return like(yours, before) or close(scores, before, 0)
 
 

@@ -1,8 +1,8 @@
 """`minidsv3 check`: check an exercise, and show the smallest counterexample.
 
 The file is `00_one_prediction/exercise.py` in the working folder, or `exercise_00.py`, or what --file names.
-If there is none, the exercise is written there to be filled in. The student's code runs in a process of its own
-with limits on memory, CPU and time: a guard against accidents, not a security boundary.
+If there is none, the exercise is written there to be filled in. The student's code runs in a process of its
+own with limits on memory, CPU and time: a guard against accidents, not a security boundary.
 
 Does: find the file, colour the panel, keep the progress. Does not: check (`minidsv3.learn.checker`).
 

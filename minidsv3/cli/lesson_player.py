@@ -41,17 +41,8 @@ KEYS = {
     "?": "help",
     "q": "quit",
 }
-SAME = {
-    " ": "n",
-    "\n": "n",
-    "\r": "n",
-    "": "n",
-    "\x1b[C": "n",
-    "p": "b",
-    "\x1b[D": "b",
-    "\x04": "q",
-    "h": "?",
-}
+RIGHT, LEFT, END = "\x1b[C", "\x1b[D", "\x04"
+SAME = {" ": "n", "\n": "n", "\r": "n", "": "n", RIGHT: "n", "p": "b", LEFT: "b", END: "q", "h": "?"}
 HELP = """\
 n, space, right arrow   run the next cell
 b, left arrow           step back: everything is as it was in front of that cell
@@ -198,9 +189,8 @@ def _source(console: Console, player: Player, word: str) -> None:
     for line in equation_card(op):
         console.print(line)
     module, _, name = op.source.rpartition(".")
-    console.print(
-        Syntax(inspect.getsource(getattr(import_module(module), name)), "python", theme="ansi_dark")
-    )
+    source = inspect.getsource(getattr(import_module(module), name))
+    console.print(Syntax(source, "python", theme="ansi_dark", background_color="default", word_wrap=True))
 
 
 # ---- the keyboard -----------------------------------------------------------------------------------------

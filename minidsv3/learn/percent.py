@@ -22,6 +22,7 @@ Next: minidsv3.learn.snapshot
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 __all__ = ["Cell", "parse", "render"]
 
@@ -50,7 +51,7 @@ def parse(text: str) -> list[Cell]:
     for i, line in enumerate(lines[: starts[0] if starts else len(lines)]):
         if line.strip():
             raise ValueError(f"line {i + 1}: expected a cell marker '# %%' first, got {line!r}")
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in pairwise([*starts, len(lines)]):
         cells.append(_cell(lines[start], lines[start + 1 : end], start + 1))
     return cells
 

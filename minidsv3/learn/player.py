@@ -188,7 +188,7 @@ class Player:
 
 
 def _fingerprint(value: Any) -> Any:
-    """Changes when the value does, as far as is cheap to see: an array's bytes, else identity, of items too."""
+    """Changes when the value does, as far as is cheap to see: an array's bytes, or identities."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         return id(value), value.shape, hash(value.tobytes())
     if isinstance(value, (list, tuple, dict, set)):

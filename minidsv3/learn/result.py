@@ -29,7 +29,7 @@ MOST_CELLS = 64  # elements of an array that are shown and kept
 
 
 def pack(array: Array | None) -> dict[str, Any] | None:
-    """An array for JSON: its values in a row, nan and inf as words; without values if it is too large to show."""
+    """An array for JSON: values in a row, nan and inf as words; none if it is too large to show."""
     if array is None:
         return None
     shown = array.size <= MOST_CELLS and array.dtype.kind in "biuf"

@@ -20,6 +20,7 @@ Does: dicts, lists, sets, arrays, random generators, objects with attributes. Do
 Next: minidsv3.learn.player
 """
 
+import builtins
 import enum
 import re
 import types
@@ -37,8 +38,10 @@ LARGE = 8 * 2**20  # bytes; arrays from this size on are checked, not copied
 ATOMS = (
     *(type(None), bool, int, float, complex, str, bytes, range, slice, type, enum.Enum, PurePath, re.Pattern),
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType, np.generic),
-    *(np.dtype, np.ufunc, types.EllipsisType, types.GenericAlias, property, staticmethod, classmethod),
+    *(np.dtype, np.ufunc, types.EllipsisType, types.NotImplementedType, types.GenericAlias, property),
+    *(staticmethod, classmethod),
 )
+CONTAINERS = (np.ndarray, dict, list, set, tuple, frozenset, types.MappingProxyType, np.random.Generator)
 
 
 class Snapshot:
@@ -47,7 +50,7 @@ class Snapshot:
     def __init__(self, namespace: dict[str, Any]) -> None:
         self._undo: list[Callable[[], None]] = []
         self._unchanged: list[Callable[[], bool]] = []
-        self._seen: dict[int, Any] = {}  # id -> object, held so that ids stay valid
+        self._seen: dict[int, Any] = {id(vars(builtins)): None}  # id -> object, held so that ids stay valid
         pending: list[Any] = [namespace]
         while pending:
             found = pending.pop()
@@ -71,7 +74,7 @@ class Snapshot:
                 yield from self._remember_array(found)
             case dict():
                 kept = dict(found)
-                self._undo.append(lambda: (dict.clear(found), dict.update(found, kept))[-1])
+                self._undo.append(lambda: _refill(found, kept))
                 yield from kept.values()
             case list():
                 items = list(found)
@@ -79,9 +82,11 @@ class Snapshot:
                 yield from items
             case set():
                 members = set(found)
-                self._undo.append(lambda: (set.clear(found), set.update(found, members))[-1])
+                self._undo.append(lambda: _refill_set(found, members))
             case tuple() | frozenset():
                 yield from found
+            case types.MappingProxyType():
+                yield from found.values()
             case np.random.Generator():
                 bits = found.bit_generator
                 state = bits.state
@@ -99,7 +104,7 @@ class Snapshot:
             self._unchanged.append(lambda: _checksum(array) == before)
 
     def _remember_attributes(self, found: Any) -> Iterator[Any]:
-        known = isinstance(found, (np.ndarray, dict, list, set, tuple, frozenset, np.random.Generator))
+        known = isinstance(found, CONTAINERS)
         if hasattr(found, "__dict__"):
             yield vars(found)
         elif slots := _slots(found):
@@ -113,6 +118,18 @@ def _slots(found: Any) -> dict[str, Any]:
     """Values of an object without a `__dict__`, by slot."""
     names = [name for cls in type(found).__mro__ for name in getattr(cls, "__slots__", ())]
     return {name: getattr(found, name) for name in names if hasattr(found, name)}
+
+
+def _refill(found: dict[Any, Any], kept: dict[Any, Any]) -> None:
+    """Put a dict back without its ever being empty: someone may be reading it."""
+    for name in found.keys() - kept.keys():
+        dict.__delitem__(found, name)
+    dict.update(found, kept)
+
+
+def _refill_set(found: set[Any], kept: set[Any]) -> None:
+    found.intersection_update(kept)
+    found.update(kept)
 
 
 def _set_slots(found: Any, slots: dict[str, Any]) -> None:
