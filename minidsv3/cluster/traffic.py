@@ -13,10 +13,10 @@ Without the limit, K experts picked evenly touch more nodes than V3 allows a tok
     >>> placement = Placement(experts=256, nodes=8, gpus_per_node=8)
     >>> indices = np.array([[0, 1, 40, 41, 72, 255, 254, 128]])
     >>> traffic = count(indices, placement, even_sources(1, placement))
-    >>> traffic.nodes_per_token.tolist(), traffic.ib_sent.sum().tolist(), traffic.nvlink_sent.sum().tolist()
+    >>> traffic.nodes_per_token.tolist(), int(traffic.ib_sent.sum()), int(traffic.nvlink_sent.sum())
     ([5], 4, 3)
 
-Does: copies, bytes, the time that the busiest GPU's wires take. Does not: latency, contention inside switches.
+Does: copies, bytes, the time of the busiest wires. Does not: latency, contention inside switches.
 
 Next: minidsv3.show
 """

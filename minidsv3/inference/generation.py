@@ -21,26 +21,35 @@ Next: minidsv3.training
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minidsv3.config import near
+from minidsv3.config import ModelConfig, near
 from minidsv3.inference.decode import ATTENTION, Decoder
 from minidsv3.inference.sampling import Sampler, check_sampling
 from minidsv3.inference.speculative import Drafter, verify
 from minidsv3.machine import Machine
 from minidsv3.machine.parallel import blas_threads
 from minidsv3.machine.primitives import FEW
-
-if TYPE_CHECKING:
-    from minidsv3.interpreter import Model
+from minidsv3.model.parameters import Parameters
 
 __all__ = ["Generation", "generate"]
 
 Array = NDArray[Any]
 Ids = NDArray[np.intp]
+
+
+class Model(Protocol):
+    """What generation needs; `minidsv3.interpreter.Model` has it, and is read later."""
+
+    config: ModelConfig
+    parameters: Parameters
+
+    def check_tokens(self, tokens: ArrayLike) -> Ids:
+        """Token ids [B, T] of the vocabulary, or ValueError."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Generation:
 
 
 def generate(
-    model: "Model",
+    model: Model,
     prompt_ids: ArrayLike,
     max_new_tokens: int,
     temperature: float = 0.0,
@@ -123,7 +132,7 @@ def generate(
 # ---- checks ------------------------------------------------------------------------------------------------
 
 
-def _check_prompt(model: "Model", prompt_ids: ArrayLike, new: int) -> Ids:
+def _check_prompt(model: Model, prompt_ids: ArrayLike, new: int) -> Ids:
     """->  [B, T]."""
     ids, longest = np.asarray(prompt_ids), model.config.max_seq_len
     ids = ids[None] if ids.ndim == 1 else ids
@@ -137,7 +146,7 @@ def _check_prompt(model: "Model", prompt_ids: ArrayLike, new: int) -> Ids:
     return ids
 
 
-def _check_drafts(model: "Model", drafts: int | None, batch: int) -> int:
+def _check_drafts(model: Model, drafts: int | None, batch: int) -> int:
     modules = model.config.n_mtp_layers
     if not modules:
         raise ValueError("expected a model with MTP modules to speculate with, got n_mtp_layers=0")

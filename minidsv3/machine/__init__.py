@@ -4,8 +4,8 @@
 shadows them with recording ones, so a machine that does not trace pays nothing for it.
 `Machine(dtype="float64")` is for gradient checks.
 
-Does: float32 and float64, traces, kept values. Does not: BF16 and FP8, which are policies of their own: a policy
-is a function that wraps a primitive by name, and `Machine(policy=...)` takes it.
+Does: float32 and float64, traces, kept values. Does not: BF16 and FP8, which are policies of their own: a
+policy is a function that wraps a primitive by name, and `Machine(policy=...)` takes it.
 
     >>> import numpy as np
     >>> machine = Machine(trace=True, keep="mla.out")
@@ -14,7 +14,7 @@ is a function that wraps a primitive by name, and `Machine(policy=...)` takes it
     >>> row.op, row.matrix_flops, row.bytes
     ('mla.out', 48, {'activation': 56, 'weight': 48})
 
-Next: minidsv3.machine.parallel
+Next: minidsv3.machine.signature
 """
 
 from collections.abc import Callable, Iterable

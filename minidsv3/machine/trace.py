@@ -10,7 +10,7 @@ Does: rows, sums, filters by pattern, plain dictionaries for JSON. Does not: pri
     >>> Trace([row, row]).matrix_flops
     200
 
-Next: minidsv3.machine
+Next: minidsv3.machine.parallel
 """
 
 import fnmatch
