@@ -216,7 +216,7 @@ def prices(run: RunFolder, bills: Sequence[Bill], held_out: Sequence[Ids]) -> di
 def write_reports(run: RunFolder, report: dict[str, Any], bills: Sequence[Bill]) -> None:
     """report.txt, report.svg, report.json: the last says that the run is finished."""
     rows = run.metrics()
-    run.write("report.txt", (plain_text(report_page(report, rows, bills), width=110) + "\n").encode())
+    run.write("report.txt", (plain_text(report_page(report, rows, bills), width=120) + "\n").encode())
     picture = svg_text(report_picture(report, rows), title="minidsv3 run", width=90)
     run.write("report.svg", picture.encode())
     write_json(run.path / "report.json", report)

@@ -17,6 +17,8 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
+FILE_COLUMNS = 120  # of a table in a file or a pipe
+
 __all__ = ["draws_in_place", "print_json", "results", "talk"]
 
 
@@ -33,7 +35,9 @@ def talk() -> Console:
 def _console(file: TextIO) -> Console:
     if hasattr(file, "reconfigure"):
         file.reconfigure(errors="backslashreplace")
-    return Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=not file.isatty())
+    unknown = not file.isatty() and not os.environ.get("COLUMNS")
+    width = FILE_COLUMNS if unknown else None
+    return Console(file=file, width=width, highlight=False, markup=False, emoji=False, soft_wrap=unknown)
 
 
 def draws_in_place(console: Console) -> bool:

@@ -41,7 +41,7 @@ def visible(token: bytes, plain: bool = False) -> str:
     try:
         text = token.decode()
     except UnicodeDecodeError:
-        return f"<{token.hex(' ')}>"
+        return f"<{token.hex()}>"
     shown = {" ": "_", "\n": "\\n"} if plain else {" ": "·", "\n": "⏎"}
     return "".join(shown.get(c) or (c if _printable(c, plain) else ascii(c)[1:-1]) for c in text)
 

@@ -8,10 +8,10 @@ Does: lay out. Does not: measure anything.
     >>> from minidsv3.show.svg import plain_text
     >>> table = bits_table({"main head": 2.0, "gzip -9": 4.0})
     >>> print(plain_text(table, width=60, ascii_only=True))
-    predictor   bits/byte
-    ------------------------------------------------
-    main head       2.000   ############
-    gzip -9         4.000   ########################
+    predictor  bits/byte
+    ----------------------------------------------
+    main head      2.000  ############
+    gzip -9        4.000  ########################
 
 Next: minidsv3.show.svg
 """

@@ -18,15 +18,15 @@ Does: lay out a `Bill` and the catalogue. Does not: price (`minidsv3.cost`).
 Next: minidsv3.show.dashboard
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.box import Box
-from rich.console import Console, ConsoleOptions, Group, OverflowMethod, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from minidsv3.cost import Bill, OpTotal
+from minidsv3.cost import Bill, Line, OpTotal
 from minidsv3.machine import Op, look_up
 from minidsv3.show.chart import Bar
 from minidsv3.show.numbers import count, duration, flops, shape, size
@@ -50,6 +50,7 @@ def plain_table(title: str = "") -> Table:
     """A table in the house's style."""
     return Table(
         box=RULED,
+        padding=(0, 1, 0, 0),
         show_edge=False,
         title=title or None,
         title_justify="left",
@@ -58,12 +59,28 @@ def plain_table(title: str = "") -> Table:
     )
 
 
-def cut(options: ConsoleOptions) -> OverflowMethod:
-    """How a cell that is too long ends: the ellipsis is no ASCII."""
-    return "crop" if options.ascii_only else "ellipsis"
-
-
 # ---- the bill ---------------------------------------------------------------------------------------------
+
+RIGHT = {"layer", "eq.", "FLOPs", "bytes", "time", "share"}
+NEEDED = {"eq.": 84, "shapes": 108, "phase": 72, "FLOPs": 72, "bytes": 72}  # columns of the screen
+
+
+def fitted(rows: Sequence[Mapping[str, str]], options: ConsoleOptions, title: str = "") -> Table:
+    """A table of the columns that fit; of these only shapes are cut short."""
+    table = plain_table(title)
+    names = [name for name in rows[0] if options.max_width >= NEEDED.get(name, 0)] if rows else []
+    for name in names:
+        least = None if name == "shapes" else max(len(name), *(len(row[name]) for row in rows))
+        table.add_column(
+            name,
+            justify="right" if name in RIGHT else "left",
+            no_wrap=True,
+            min_width=least,
+            overflow="crop" if options.ascii_only else "ellipsis",  # the ellipsis is no ASCII
+        )
+    for row in rows:
+        table.add_row(*(Text(row[name]) for name in names))
+    return table
 
 
 @dataclass(frozen=True)
@@ -75,55 +92,26 @@ class BillTable:
     rows: int = 12
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns = _columns(options.max_width)
-        table = plain_table(self.title)
-        for name in columns:
-            right = name in ("FLOPs", "bytes", "time", "share", "eq.")
-            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow=cut(options))
-        for total in self.bill.by_op[: self.rows]:
-            table.add_row(*(_cell(total, name) for name in columns))
-        yield table
-        rest = self.bill.by_op[self.rows :]
+        shown, rest = self.bill.by_op[: self.rows], self.bill.by_op[self.rows :]
+        rows = []
+        for total in shown:
+            first = {"op": total.name, "eq.": ", ".join(total.equations), "phase": total.phase}
+            rows.append(first | _counts(total) | {"share": f"{total.share:.1%}", "bound": total.bound})
+        yield fitted(rows, options, self.title)
         if rest:
-            left = sum(total.seconds for total in rest)
-            whole = self.bill.total.seconds
+            left, whole = sum(total.seconds for total in rest), self.bill.total.seconds
             share = f"{left / whole:.0%}" if whole else "0%"
-            yield Text(
-                f"and {len(rest)} more op{'s' * (len(rest) > 1)}, {duration(left)}, {share} of the time",
-                style="dim",
-            )
+            more = f"and {len(rest)} more op{'s' * (len(rest) > 1)}"
+            yield Text(f"{more}, {duration(left)}, {share} of the time", style="dim")
 
 
-def _columns(width: int) -> list[str]:
-    names = ["op", "time", "share", "bound"]
-    if width >= 72:
-        names = ["op", "phase", "FLOPs", "bytes", "time", "share", "bound"]
-    if width >= 100:
-        names.insert(1, "eq.")
-        names.insert(3, "shapes")
-    return names
-
-
-def _cell(total: OpTotal, column: str) -> str:
-    match column:
-        case "op":
-            return total.name
-        case "phase":
-            return total.phase
-        case "eq.":
-            return ", ".join(total.equations)
-        case "shapes":
-            return shapes(total.shapes)
-        case "FLOPs":
-            return flops(total.matrix_flops + total.vector_flops)
-        case "bytes":
-            return size(sum(total.bytes.values()))
-        case "time":
-            return duration(total.seconds)
-        case "share":
-            return f"{total.share:.1%}"
-        case _:
-            return total.bound
+def _counts(row: OpTotal | Line) -> dict[str, str]:
+    return {
+        "shapes": shapes(row.shapes),
+        "FLOPs": flops(row.matrix_flops + row.vector_flops),
+        "bytes": size(sum(row.bytes.values())),
+        "time": duration(row.seconds),
+    }
 
 
 def shapes(arrays: Iterable[tuple[int, ...]]) -> str:
@@ -139,22 +127,12 @@ class TraceTable:
     bill: Bill
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        wide, counts = options.max_width >= 100, options.max_width >= 72
-        table = plain_table()
-        names = ["layer", "op", *(("eq.", "shapes") if wide else ()), *(("FLOPs", "bytes") if counts else ())]
-        for name in (*names, "time", "bound"):
-            right = name in ("layer", "FLOPs", "bytes", "time", "eq.")
-            table.add_column(name, justify="right" if right else "left", no_wrap=True, overflow=cut(options))
+        rows = []
         for line in self.bill.lines:
-            where = "" if line.layer is None else str(line.layer)
-            expert = "" if line.expert is None else f" [{line.expert}]"
-            details = (", ".join(line.equations), shapes(line.shapes)) if wide else ()
-            work = (flops(line.matrix_flops + line.vector_flops), size(sum(line.bytes.values())))
-            time = duration(line.seconds)
-            table.add_row(
-                where, Text(line.op + expert), *details, *(work if counts else ()), time, line.bound
-            )
-        yield table
+            op = line.op if line.expert is None else f"{line.op} [{line.expert}]"
+            first = {"layer": "" if line.layer is None else str(line.layer), "op": op}
+            rows.append(first | {"eq.": ", ".join(line.equations)} | _counts(line) | {"bound": line.bound})
+        yield fitted(rows, options)
 
 
 @dataclass(frozen=True)
