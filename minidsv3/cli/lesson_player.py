@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.syntax import Syntax
-from rich.table import Table
+from rich.table import Column, Table
 
 from minidsv3.cli.terminal import results
 from minidsv3.learn.exercises import Lesson
@@ -26,14 +26,14 @@ from minidsv3.learn.percent import Cell
 from minidsv3.learn.player import CellResult, Player
 from minidsv3.learn.progress import lesson_cell, record_lesson
 from minidsv3.learn.result import equation_card
-from minidsv3.machine import look_up
+from minidsv3.machine import Row, look_up
 
 __all__ = ["KEYS", "play"]
 
 KEYS = {
     "n": "next",
     "b": "back",
-    "g": "go to",
+    "g": "go",
     "v": "variables",
     "t": "trace",
     "s": "source",
@@ -41,6 +41,7 @@ KEYS = {
     "?": "help",
     "q": "quit",
 }
+WIDEST = 34  # characters of a value
 RIGHT, LEFT, END = "\x1b[C", "\x1b[D", "\x04"
 SAME = {" ": "n", "\n": "n", "\r": "n", "": "n", RIGHT: "n", "p": "b", LEFT: "b", END: "q", "h": "?"}
 HELP = """\
@@ -89,8 +90,8 @@ def play(
 def _shown_footer(console: Console, player: Player, commands: Iterator[str]) -> Iterator[str]:
     """The commands, with the footer in front of each."""
     while True:
-        keys = "  ".join(f"{key} {name}" for key, name in KEYS.items())
-        console.print(f"\n[{player.position}/{len(player.cells)}]  {keys}", style="reverse")
+        keys = " ".join(f"{key}:{name}" for key, name in KEYS.items())
+        console.print(f"\n[{player.position}/{len(player.cells)}] {keys}", style="reverse")
         command = next(commands, None)
         if command is None:
             return
@@ -157,27 +158,34 @@ def _ran(console: Console, result: CellResult) -> None:
 
 
 def _variables(console: Console, player: Player) -> None:
-    table = Table("name", "type", "shape", "min", "max", "mean", "value")
+    table = _table("name", "type", "shape", "value")
     for v in player.variables():
-        numbers = ["" if x is None else f"{x:.4g}" for x in (v.low, v.high, v.mean)]
         shape = "" if v.shape is None else str(list(v.shape))
-        text = v.text if len(v.text) <= 30 else v.text[:29] + "…"
-        table.add_row(v.name + (" *" if v.changed else ""), v.kind, shape, *numbers, text)
+        text = v.text if v.low is None else f"{v.low:.3g} .. {v.high:.3g}, mean {v.mean:.3g}"
+        text = text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
+        table.add_row(v.name + (" *" if v.changed else ""), v.kind, shape, text)
     console.print(table)
     console.print("* made or changed by the last cell")
 
 
+def _table(*columns: str) -> Table:
+    """A table whose rows are one line each; what does not fit ends in an ellipsis."""
+    return Table(*(Column(name, no_wrap=True, overflow="ellipsis") for name in columns), box=None)
+
+
 def _trace(console: Console, player: Player) -> None:
-    rows = player.last.rows if player.last else []
-    if not rows:
+    """The ops of the last cell, those of the same id together (layers, experts)."""
+    together: dict[str, list[Row]] = {}
+    for row in player.last.rows if player.last else []:
+        together.setdefault(row.op, []).append(row)
+    if not together:
         console.print("the last cell ran no traced op")
         return
-    table = Table("op", "eq.", "layer", "result", "FLOPs", "bytes")
-    for row in rows:
-        flops = row.matrix_flops + row.vector_flops
-        layer = "" if row.layer is None else str(row.layer)
-        numbers = ", ".join(look_up(row.op).equations)
-        table.add_row(row.op, numbers, layer, str(list(row.shapes[-1])), f"{flops:,}", f"{row.total_bytes:,}")
+    table = _table("op", "eq.", "times", "first result", "FLOPs", "bytes")
+    for op, rows in together.items():
+        flops, moved = sum(r.matrix_flops + r.vector_flops for r in rows), sum(r.total_bytes for r in rows)
+        numbers, shape = ", ".join(look_up(op).equations), str(list(rows[0].shapes[-1]))
+        table.add_row(op, numbers, str(len(rows)), shape, f"{flops:,}", f"{moved:,}")
     console.print(table)
 
 

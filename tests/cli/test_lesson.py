@@ -44,9 +44,10 @@ def test_forward_back_and_forward(tmp_path):
 
 def test_the_keys_are_always_in_the_footer(tmp_path):
     shown, _ = session(tmp_path, "n", "?", "z")
-    assert shown.count("q quit") == 4
-    assert all(f"{key} {name}" in shown for key, name in KEYS.items())
+    assert shown.count("q:quit") == 4
+    assert all(f"{key}:{name}" in shown for key, name in KEYS.items())
     assert "no key 'z'" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
 
 
 def test_variables_trace_and_source(tmp_path):
