@@ -4,8 +4,8 @@ A `ModelConfig` says how wide and how deep; it computes nothing but counts. A `T
 steps, how large a batch, and where each schedule of the report bends (section 4.2: learning rate, batch,
 bias speed gamma, MTP weight lambda). `ModelConfig.preset("nano")` reads `data/models/nano.toml`.
 
-Does: presets, checks that sizes fit together, exact parameter counts, the plan of V3 and its scaled-down twin.
-Does not: read Hugging Face's `config.json` (`minidsv3.checkpoint` does), hold weights.
+Does: presets, checks that sizes fit together, exact parameter counts, the plan of V3 and its scaled-down
+twin. Does not: read Hugging Face's `config.json` (`minidsv3.checkpoint` does), hold weights.
 
     >>> config = ModelConfig.preset("v3")
     >>> config.kv_lora_rank + config.qk_rope_head_dim            # what the latent cache keeps of a token
@@ -19,10 +19,11 @@ Next: minidsv3.hardware
 import dataclasses
 import difflib
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any, Self
 
@@ -145,7 +146,10 @@ class ModelConfig:
                 f"hold, got {self.n_activated_experts}"
             ]
         if groups > 1 and experts // groups < 2:
-            return [f"expected at least 2 experts a group (a group's score is its best two), got {experts // groups}"]
+            return [
+                "expected at least 2 experts a group (a group's score is its best two), "
+                f"got {experts // groups}"
+            ]
         return []
 
     @classmethod
@@ -172,11 +176,12 @@ class ModelConfig:
         """Width of a query or key: d_h + d_R."""
         return self.qk_nope_head_dim + self.qk_rope_head_dim
 
-    @property
+    @cached_property
     def softmax_scale(self) -> float:
-        """1 / sqrt(d_h + d_R), times YaRN's squared magnitude where YaRN is configured (eq. 10, section 4.3)."""
+        """1 / sqrt(d_h + d_R), times YaRN's squared magnitude where there is YaRN (eq. 10, section 4.3)."""
         scaling = self.rope_scaling
-        return self.qk_head_dim**-0.5 * (_mscale(scaling.factor, scaling.mscale_all_dim) ** 2 if scaling else 1)
+        magnitude = _mscale(scaling.factor, scaling.mscale_all_dim) if scaling else 1.0
+        return magnitude**2 / math.sqrt(self.qk_head_dim)
 
     def is_moe(self, layer: int) -> bool:
         """Whether a layer's FFN is a mixture of experts; the MTP blocks (layers >= n_layers) always are."""
@@ -206,7 +211,10 @@ class ModelConfig:
         attention = {"kv_a_proj_with_mqa": (self.kv_lora_rank + self.qk_rope_head_dim, d)}
         if self.q_lora_rank:
             shapes |= {f"{at}self_attn.q_a_layernorm.weight": (self.q_lora_rank,)}
-            attention |= {"q_a_proj": (self.q_lora_rank, d), "q_b_proj": (h * self.qk_head_dim, self.q_lora_rank)}
+            attention |= {
+                "q_a_proj": (self.q_lora_rank, d),
+                "q_b_proj": (h * self.qk_head_dim, self.q_lora_rank),
+            }
         else:
             attention |= {"q_proj": (h * self.qk_head_dim, d)}
         attention |= {"kv_b_proj": (h * (self.qk_nope_head_dim + self.v_head_dim), self.kv_lora_rank)}
@@ -232,10 +240,12 @@ class ModelConfig:
         included; `active_without_embedding` leaves out the embedding, a look-up; `mtp` is the modules' own,
         `stored` adds the copies of embedding and head that the published files keep for each module.
         """
-        by_part = dict.fromkeys(("embedding", "head", "attention", "dense", "routed", "shared", "gate", "norm"), 0)
+        by_part = dict.fromkeys(
+            ("embedding", "head", "attention", "dense", "routed", "shared", "gate", "norm"), 0
+        )
         mtp = 0
         for name, shape in self.tensor_shapes().items():
-            size = _product(shape)
+            size = math.prod(shape)
             if _layer_of(name) >= self.n_layers:
                 mtp += size
             else:
@@ -252,7 +262,14 @@ class ModelConfig:
         }
 
 
-_MAY_BE_ZERO = {"n_dense_layers", "n_shared_experts", "q_lora_rank", "n_mtp_layers", "bos_token_id", "eos_token_id"}
+_MAY_BE_ZERO = {
+    "n_dense_layers",
+    "n_shared_experts",
+    "q_lora_rank",
+    "n_mtp_layers",
+    "bos_token_id",
+    "eos_token_id",
+}
 _CHOICES = {"score_func": ("sigmoid",), "mtp_order": ("embedding-first", "state-first")}
 _PARTS = {
     "embed_tokens": "embedding",
@@ -282,16 +299,7 @@ def _layer_of(name: str) -> int:
     return int(name.split(".")[2]) if name.startswith("model.layers.") else -1
 
 
-def _product(shape: tuple[int, ...]) -> int:
-    size = 1
-    for n in shape:
-        size *= n
-    return size
-
-
 def _mscale(factor: float, weight: float) -> float:
-    import math
-
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
 
@@ -309,8 +317,9 @@ def _check_fields(cls: type, table: Mapping[str, Any], what: str) -> None:
 class TrainConfig:
     """The plan of a run: steps, batch, and the schedules of the report's section 4.2.
 
-    `*_steps` count optimiser steps; `*_until` and `*_from` are fractions of the run's tokens. Where V3's report
-    gives no value or shape (batch ramp, AdamW's eps, which tensors decay, EMA's rate) the choice is ours.
+    `*_steps` count optimiser steps; `*_until` and `*_from` are fractions of the run's tokens. Where V3's
+    report gives no value or shape (batch ramp, AdamW's eps, which tensors decay, EMA's rate) the choice is
+    ours.
     """
 
     steps: int = 1000
@@ -348,15 +357,22 @@ class TrainConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type is int and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-                raise ValueError(f"train config: expected {field.name} to be a whole number >= 0, got {value!r}")
+                raise ValueError(
+                    f"train config: expected {field.name} to be a whole number >= 0, got {value!r}"
+                )
             if field.name.endswith(("_until", "_from", "_rate")) and not 0 <= value <= 1:
                 raise ValueError(f"train config: expected {field.name} between 0 and 1, got {value!r}")
         for name in ("steps", "seq_len", "batch_sequences", "ramp_start_sequences", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train config: expected {name} >= 1, got {getattr(self, name)}")
-        for name, allowed in {"balance_counts": ("top-k of scores", "routed"), "mtp_divisor": ("T", "T-k")}.items():
+        for name, allowed in {
+            "balance_counts": ("top-k of scores", "routed"),
+            "mtp_divisor": ("T", "T-k"),
+        }.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"train config: expected {name} one of {allowed}, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"train config: expected {name} one of {allowed}, got {getattr(self, name)!r}"
+                )
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -383,5 +399,7 @@ def load_json_config(text: str, cls: type[ModelConfig] | type[TrainConfig]) -> M
     """Read a config that `to_dict` wrote as JSON."""
     table = json.loads(text)
     if not isinstance(table, dict):
-        raise ValueError(f"expected a JSON object with the fields of {cls.__name__}, got {type(table).__name__}")
+        raise ValueError(
+            f"expected a JSON object with the fields of {cls.__name__}, got {type(table).__name__}"
+        )
     return cls.from_dict(table)

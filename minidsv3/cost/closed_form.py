@@ -8,7 +8,8 @@ One thing depends on the data: how many experts of a layer are reached, since an
 once if any token chose it. It is given for each MoE layer, or taken as "as many as can be".
 
 Does: FLOPs (matrix and vector apart) and bytes by kind, by part. Scores are counted as they are computed:
-blocks of 64 queries against the keys up to the block's end. Does not: recomputation, communication, the optimiser.
+blocks of 64 queries against the keys up to the block's end. Does not: recomputation, communication, the
+optimiser.
 
     >>> from minidsv3.config import ModelConfig
     >>> v3 = ModelConfig.preset("v3")

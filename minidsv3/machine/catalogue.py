@@ -1,4 +1,5 @@
-"""The op catalogue: every operation of the model, its equation in the technical report, and how it is counted.
+"""The op catalogue: every operation of the model, its equation in the technical report, and how it is
+counted.
 
 `data/ops.toml` holds two tables. A *primitive* says what kind of work it is: whether it multiplies matrices,
 how many vector operations an element takes, what kind of data each operand is, and which rows its backward
@@ -142,6 +143,6 @@ def look_up(op_id: str) -> Op:
 
 @lru_cache
 def symbols() -> dict[str, dict[str, str]]:
-    """The glossary: each symbol of the report with its ASCII name, meaning, shape and published tensor name."""
+    """The glossary: each symbol of the report: ASCII name, meaning, shape, published tensor name."""
     text = (resources.files("minidsv3") / "data" / "symbols.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)

@@ -1,11 +1,13 @@
 """Two cores at once: data parallelism over threads, with the BLAS held to one thread in each.
 
 NumPy lets go of the interpreter lock inside its loops and its matrix products, so two Python threads that
-each run the whole model on half of a batch keep two cores busy in *every* operation, not in the matrix products
-alone. Results do not depend on which thread finishes first: they come back in the order of the shards.
+each run the whole model on half of a batch keep two cores busy in *every* operation, not in the matrix
+products alone. Results do not depend on which thread finishes first: they come back in the order of the
+shards.
 
-Does: split work over threads, set the number of OpenBLAS threads where NumPy carries OpenBLAS. Does not: change
-anything where the BLAS is another one; then shards run one after the other and the BLAS keeps its threads.
+Does: split work over threads, set the number of OpenBLAS threads where NumPy carries OpenBLAS. Does not:
+change anything where the BLAS is another one; then shards run one after the other and the BLAS keeps its
+threads.
 
     >>> run_shards(lambda i: i * i, 3, workers=2)
     [0, 1, 4]
@@ -62,7 +64,7 @@ def blas_threads(count: int) -> Iterator[None]:
 
 @lru_cache
 def workers() -> int:
-    """How many shards are worth running at once: as many as the BLAS was allowed threads, at most the cores."""
+    """How many shards to run at once: as many as the BLAS was allowed threads, at most the cores."""
     found = _openblas()
     if found is None:
         return 1
@@ -74,7 +76,8 @@ def workers() -> int:
 def keep_freed_memory() -> None:
     """Ask glibc to keep large freed blocks instead of handing them back to the system after each step.
 
-    A training step frees and takes the same arrays again and again; fresh pages would cost it 5 % in page faults.
+    A training step frees and takes the same arrays again and again; fresh pages would cost it 5 % in page
+    faults.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

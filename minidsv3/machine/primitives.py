@@ -28,17 +28,18 @@ __all__ = ["FEW", "PRIMITIVES", "Plan"]
 
 QUERY_BLOCK = 64  # queries attended together; no key behind a block's last query is touched
 Array = NDArray[Any]
-FEW = 8  # so many rows or fewer are multiplied one at a time (measured: OpenBLAS packs W for nothing below that)
+FEW = 8  # so many rows or fewer are multiplied one at a time (below that OpenBLAS packs W for nothing)
 
 
-# ---- matrix products ------------------------------------------------------------------------------------------
+# ---- matrix products ---------------------------------------------------------------------------------------
 
 
 def linear(x: Array, W: Array, at: str = "", out: Array | None = None) -> Array:
     """Y = x W^T.  x: [N, D]  W: [R, D]  ->  [N, R].
 
-    Up to FEW rows are matrix-vector products: quicker than one matrix product, and a row's bits do not depend on
-    how many rows came along, which decoding relies on. (`dot` calls the BLAS with less ceremony than `matmul`.)
+    Up to FEW rows are matrix-vector products: quicker than one matrix product, and a row's bits do not
+    depend on how many rows came along, which decoding relies on. (`dot` calls the BLAS with less ceremony
+    than `matmul`.)
     """
     if x.shape[0] > FEW:
         return np.matmul(x, W.T, out=out)
@@ -59,7 +60,8 @@ def linear_backward(
 
 def contract(a: Array, b: Array, at: str = "") -> Array:
     """Matrix product over the last axis of a and the last but one of b; leading axes go together."""
-    return np.matmul(a, b)
+    y: Array = np.matmul(a, b)
+    return y
 
 
 def contract_backward(d_y: Array, a: Array, b: Array, at: str = "") -> tuple[Array, Array]:
@@ -70,7 +72,7 @@ def contract_backward(d_y: Array, a: Array, b: Array, at: str = "") -> tuple[Arr
     return d_a, np.matmul(a.swapaxes(-1, -2), d_y)
 
 
-# ---- look-up, norm, rotation ----------------------------------------------------------------------------------
+# ---- look-up, norm, rotation -------------------------------------------------------------------------------
 
 
 def embedding(table: Array, ids: Array, at: str = "") -> Array:
@@ -141,7 +143,7 @@ def _as_pairs(x: Array) -> Array:
     return x.view(np.complex64 if x.dtype == np.float32 else np.complex128)
 
 
-# ---- softmax, activations -------------------------------------------------------------------------------------
+# ---- softmax, activations ----------------------------------------------------------------------------------
 
 
 def softmax(scores: Array, first: int = 0, at: str = "") -> Array:
@@ -185,7 +187,9 @@ _ONE = {np.dtype(name): np.ones((), name) for name in ("float32", "float64")}
 
 def sigmoid_backward(d_y: Array, y: Array, at: str = "") -> Array:
     """d_x = d_y y (1 - y)."""
-    return d_y * y * (1 - y)
+    d_x: Array = d_y * y
+    d_x *= 1 - y
+    return d_x
 
 
 def swiglu(gate: Array, up: Array, at: str = "") -> tuple[Array, Array]:
@@ -196,8 +200,8 @@ def swiglu(gate: Array, up: Array, at: str = "") -> tuple[Array, Array]:
     return y, sigma
 
 
-def swiglu_backward(d_y: Array, gate: Array, up: Array, sigma: Array, at: str = "") -> tuple[Array, Array]:
-    """Gradients of gate and up, beside each other in one array.  d_y: [N, M]  ->  two views of [N, 2 M]."""
+def swiglu_backward(d_y: Array, gate: Array, up: Array, sigma: Array, at: str = "") -> Array:
+    """Gradients of gate and up, beside each other in one array.  d_y: [N, M]  ->  [N, 2 M]."""
     M = gate.shape[1]
     d_both = np.empty((gate.shape[0], 2 * M), d_y.dtype)  # [N, 2 M]
     d_gate, d_up = d_both[:, :M], d_both[:, M:]
@@ -208,7 +212,7 @@ def swiglu_backward(d_y: Array, gate: Array, up: Array, sigma: Array, at: str = 
     slope += sigma
     slope *= up
     np.multiply(d_y, slope, out=d_gate)
-    return d_gate, d_up
+    return d_both
 
 
 def add(x: Array, y: Array, at: str = "") -> Array:
@@ -216,7 +220,7 @@ def add(x: Array, y: Array, at: str = "") -> Array:
     return x + y
 
 
-# ---- routing --------------------------------------------------------------------------------------------------
+# ---- routing -----------------------------------------------------------------------------------------------
 
 
 def top_k(choice: Array, k: int, at: str = "") -> Array:
@@ -297,7 +301,8 @@ def renormalise(chosen: Array, scale: float, at: str = "") -> tuple[Array, Array
 def renormalise_backward(d_w: Array, weights: Array, total: Array, scale: float, at: str = "") -> Array:
     """d_s = (scale d_w - sum(d_w w)) / total.  [N, K] -> [N, K]."""
     pull = np.vecdot(d_w, weights)[:, None]  # [N, 1]
-    return (scale * d_w - pull) / total
+    d_s: Array = scale * d_w - pull  # [N, K]
+    return np.divide(d_s, total, out=d_s)
 
 
 class BalanceSaved(NamedTuple):
@@ -325,14 +330,18 @@ def balance_backward(d_loss: float, share: Array, load: Array, total: Array, at:
     """
     d_share = load * load.dtype.type(d_loss / share.shape[1])  # [B, E]: the same for each token
     pull = share @ d_share[:, :, None]  # [B, T, 1]
-    return (d_share[:, None] - pull) / total
+    d_scores: Array = d_share[:, None] - pull  # [B, T, E]
+    return np.divide(d_scores, total, out=d_scores)
 
 
-# ---- loss, update ---------------------------------------------------------------------------------------------
+# ---- loss, update ------------------------------------------------------------------------------------------
 
 
 def cross_entropy(logits: Array, targets: Array, at: str = "") -> tuple[Array, Array]:
-    """Loss of each token in nats, and the probabilities, written over the logits.  [N, V], [N] -> [N], [N, V]."""
+    """Loss of each token in nats, and the probabilities, written over the logits.
+
+    [N, V], [N] -> [N], [N, V].
+    """
     rows = np.arange(len(targets))
     logits -= logits.max(axis=1, keepdims=True)
     right = logits[rows, targets]  # [N]
@@ -355,7 +364,8 @@ def adamw(
 ) -> Array:  # fmt: skip
     """One AdamW step in place over flat arrays, block by block so that a block stays in the cache.
 
-    w, g, m, v: [P].  clip: factor on the gradient.  Decoupled decay: w shrinks by rate x decay before the step (Loshchilov & Hutter 2019).
+    w, g, m, v: [P].  clip: factor on the gradient.  Decoupled decay: w shrinks by rate x decay before the
+    step (Loshchilov & Hutter 2019).
     """
     fix1, fix2 = 1 - beta1**step, 1 - beta2**step
     work = np.empty(min(_BLOCK, w.size), w.dtype)

@@ -1,7 +1,7 @@
 """One Transformer block: norm, attention, residual; norm, feed-forward, residual (section 2.1, eq. 12).
 
-The feed-forward part is a dense network in the first layers and a mixture of experts in the others: gate, routed
-experts, shared experts, and, in training, the sequence-wise balance loss (eqs. 17-20).
+The feed-forward part is a dense network in the first layers and a mixture of experts in the others: gate,
+routed experts, shared experts, and, in training, the sequence-wise balance loss (eqs. 17-20).
 
 Does: the block over whole sequences, forward and backward, and over a cache. Does not: loop over layers.
 
@@ -87,7 +87,8 @@ def balance_load(scores: Array, indices: NDArray[np.intp] | None, k: int) -> Arr
         indices = np.argpartition(scores, E - k, axis=-1)[..., E - k :]
     flat = (indices.reshape(B, -1) + E * np.arange(B)[:, None]).ravel()
     counts = np.bincount(flat, minlength=B * E).reshape(B, E)
-    return (counts * (E / (k * T))).astype(scores.dtype)
+    load: Array = (counts * (E / (k * T))).astype(scores.dtype)  # [B, E]
+    return load
 
 
 def block_forward(

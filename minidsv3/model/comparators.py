@@ -1,9 +1,10 @@
 """The attentions that MLA is measured against: MHA, GQA and MQA are one function with H, G or 1 key heads.
 
 A query head h reads key head h // (H / G). The cache of a token is 2 G d numbers (keys and values), against
-MLA's d_c + d_R. `gqa_as_mla` rewrites any such layer as an MLA layer with the same outputs and the same cache:
-the G rotated keys become MLA's one positional key of width G d, whose queries are zero outside their own
-group; the values become the latent, and W_UV picks a group's part. So MLA can express GQA, never the reverse.
+MLA's d_c + d_R. `gqa_as_mla` rewrites any such layer as an MLA layer with the same outputs and the same
+cache: the G rotated keys become MLA's one positional key of width G d, whose queries are zero outside their
+own group; the values become the latent, and W_UV picks a group's part. So MLA can express GQA, never the
+reverse.
 
 Does: forward, backward, the exact rewriting. Does not: take part in DeepSeek-V3.
 
@@ -63,7 +64,8 @@ def gqa_forward(
     B, T, D, d = batch, len(h) // batch, h.shape[1], w.W_K.shape[1]
 
     def heads(W: Array) -> Array:
-        return np.matmul(h, W.reshape(-1, D).T).reshape(B, T, -1, d)  # [B, T, heads, d]
+        x: Array = np.matmul(h, W.reshape(-1, D).T)  # [N, heads d]
+        return x.reshape(B, T, -1, d)
 
     q, k, v = heads(w.W_Q), heads(w.W_K), heads(w.W_V)
     q *= q.dtype.type(scale)
@@ -89,12 +91,12 @@ def gqa_backward(machine: Machine, d_u: Array, saved: GQASaved) -> tuple[Array, 
     for d_x in (d_q, d_k):
         machine.rope_backward(d_x, s.rotation, at="mla.q_rope")
     d_q *= d_q.dtype.type(s.scale)
-    d_h, d_w = np.zeros_like(s.h), []
+    d_h, d_w = np.zeros_like(s.h), list[Array]()
     for d_x, W in ((d_q, w.W_Q), (d_k, w.W_K), (d_v.swapaxes(1, 2), w.W_V)):
         flat = d_x.reshape(len(s.h), -1)  # [N, heads d]
         d_h += flat @ W.reshape(flat.shape[1], -1)
         d_w.append((flat.T @ s.h).reshape(W.shape))
-    return d_h, GQAWeights(*d_w, d_u.T @ s.o)
+    return d_h, GQAWeights(d_w[0], d_w[1], d_w[2], d_u.T @ s.o)
 
 
 def _by_group(q: Array, groups: int) -> Array:

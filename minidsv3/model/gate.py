@@ -1,12 +1,13 @@
 """The router: sigmoid scores, a bias for the choice alone, groups, top-K, renormalised weights (eqs. 13-16).
 
-    s = sigmoid(u . e)     choose by s + b, inside the groups with the best sums of two     g = s / sum(s) x 2.5
+    s = sigmoid(u . e)    choose by s + b, inside the groups with the best sums of two    g = 2.5 s / sum(s)
 
 Masked experts get minus infinity: a fill of 0, which early published code used, lets a masked expert win
 wherever the biased scores of the kept groups are negative. The bias never reaches the weights. Gradients pass
 through the weights (sigmoid, division), not through the choice, and never reach the bias.
 
-Does: the choice and its backward. Does not: move tokens (`experts`), update the bias (`minidsv3.training.balance`).
+Does: the choice and its backward. Does not: move tokens (`experts`), update the bias
+(`minidsv3.training.balance`).
 
     >>> import numpy as np
     >>> from minidsv3.config import ModelConfig
@@ -54,7 +55,10 @@ class GateSaved(NamedTuple):
 
 
 def group_limited_top_k(machine: Machine, choice: Array, groups: int, kept: int, k: int) -> NDArray[np.intp]:
-    """The k best experts of the `kept` best groups.  choice: [N, E] = s + b  ->  [N, k]. Equations: 14, 16."""
+    """The k best experts of the `kept` best groups.
+
+    choice: [N, E] = s + b  ->  [N, k]. Equations: 14, 16.
+    """
     N, E = choice.shape
     if kept < groups:
         by_group = choice.reshape(N, groups, E // groups)
@@ -80,7 +84,7 @@ def _route(machine: Machine, z: Array, bias: Array, config: ModelConfig) -> tupl
     s = machine.sigmoid(z, at="gate.sigmoid")  # [N, E]                                                eq. 15
     indices = group_limited_top_k(
         machine, s + bias, config.n_expert_groups, config.n_limited_groups, config.n_activated_experts
-    )  # [N, K]                                                                                        eqs. 14, 16
+    )  # [N, K]  eqs. 14, 16
     chosen = s[_rows(len(s)), indices]  # [N, K] without the bias
     if not config.norm_topk_prob:
         return Routing(indices, chosen * s.dtype.type(config.route_scale), s), np.empty((0, 1), s.dtype)

@@ -179,9 +179,11 @@ def mla_naive_forward(
             o[b, t] = o_t.swapaxes(0, 1)
             probabilities.append(p)
         core.append((k, v, *probabilities))
-    o = o.reshape(B * T, -1)
-    u = machine.linear(o, w.W_O, at="mla.out")  # [N, D]                                               eq. 11
-    return u, MLASaved(x, core, o, w, rotation, scale)
+    flat = o.reshape(B * T, -1)  # [N, H d_v]
+    u = machine.linear(
+        flat, w.W_O, at="mla.out"
+    )  # [N, D]                                               eq. 11
+    return u, MLASaved(x, core, flat, w, rotation, scale)
 
 
 def _join_keys(kv: Array, k_R: Array, nope: int) -> Array:
@@ -248,9 +250,11 @@ def mla_absorbed_forward(
         o_b, kept = _attend_absorbed(machine, x.q[b].swapaxes(0, 1), latent, w, first=0)
         o[b] = o_b.swapaxes(0, 1)
         core.append((latent, *kept))
-    o = o.reshape(B * T, -1)
-    u = machine.linear(o, w.W_O, at="mla.out")  # [N, D]                                               eq. 11
-    return u, MLASaved(x, core, o, w, rotation, scale)
+    flat = o.reshape(B * T, -1)  # [N, H d_v]
+    u = machine.linear(
+        flat, w.W_O, at="mla.out"
+    )  # [N, D]                                               eq. 11
+    return u, MLASaved(x, core, flat, w, rotation, scale)
 
 
 def _attend_absorbed(

@@ -1,14 +1,15 @@
 """Multi-token prediction: modules that predict one token further each (section 2.2, eqs. 21-25).
 
-    h'_i = M_k [RMSNorm(Emb(t_{i+k})); RMSNorm(h_i^{k-1})]       h^k = TRM_k(h')       P^k = OutHead(norm(h^k))
+    h'_i = M_k [RMSNorm(Emb(t_{i+k})); RMSNorm(h_i^{k-1})]     h^k = TRM_k(h')     P^k = OutHead(norm(h^k))
 
 Module k sees T - k positions and predicts token i + k + 1. The report leaves three things open; the defaults
 are what the published checkpoint means, the others are fields of `ModelConfig`:
 
-- `mtp_order`: the checkpoint's M_k takes [embedding; state]; eq. 21 prints [state; embedding] ("state-first").
+- `mtp_order`: the checkpoint's M_k takes [embedding; state]; eq. 21 prints [state; embedding]
+  ("state-first").
 - `mtp_state_after_norm`: h^0 is the main model's state after its final norm.
-- `mtp_chain_after_norm`: the state passed on to module k + 1 is after module k's own norm; engines that chained
-  it from before the norm lost drafts (61.4 against 64.6 % accepted on R1).
+- `mtp_chain_after_norm`: the state passed on to module k + 1 is after module k's own norm; engines that
+  chained it from before the norm lost drafts (61.4 against 64.6 % accepted on R1).
 
 Does: one module, forward and backward. Does not: the head or the loss (`minidsv3.model.transformer`).
 

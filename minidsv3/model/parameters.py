@@ -1,13 +1,14 @@
 """All parameters in one flat buffer, and the report's symbols as views of it.
 
 The buffer holds the matrices first, then the norms' gains, then the router biases, so that the optimiser can
-decay the first part, step over the first two and leave the third to the sign rule. Inside each part the tensors
-stand in the order of the layers. Gate and up projections of an FFN follow one another, hence one matrix
-`W_gate_up`; the experts of a layer follow one another, hence one stacked array. Nothing is copied.
+decay the first part, step over the first two and leave the third to the sign rule. Inside each part the
+tensors stand in the order of the layers. Gate and up projections of an FFN follow one another, hence one
+matrix `W_gate_up`; the experts of a layer follow one another, hence one stacked array. Nothing is copied.
 
 | symbol | published name | shape |
 | --- | --- | --- |
-| W_DQ, W_DKV and W_KR | q_a_proj, kv_a_proj_with_mqa (rows 0..d_c, then d_R rows) | [d_c', D], [d_c, D], [d_R, D] |
+| W_DQ | q_a_proj | [d_c', D] |
+| W_DKV, W_KR | kv_a_proj_with_mqa, first d_c rows, then d_R rows | [d_c, D], [d_R, D] |
 | W_Q = [W_UQ; W_QR] a head | q_b_proj (q_proj without query latent) | [H, d_h + d_R, d_c'] |
 | W_KV = [W_UK; W_UV] a head | kv_b_proj | [H, d_h + d_v, d_c] |
 | W_O, e, M_k | o_proj, mlp.gate, eh_proj | [D, H d_v], [E, D], [D, 2 D] |
@@ -45,7 +46,7 @@ Array = NDArray[Any]
 
 
 class MLAWeights(NamedTuple):
-    """Attention, in the report's symbols; None where the model has no query latent or an attention no norms."""
+    """Attention, in the report's symbols; None without a query latent, or without norms of the latents."""
 
     W_DQ: Array | None  # [d_c', D]
     g_Q: Array | None  # [d_c']
@@ -59,12 +60,12 @@ class MLAWeights(NamedTuple):
     @property
     def v_dim(self) -> int:
         """d_v, width of a head's values."""
-        return self.W_O.shape[1] // self.W_KV.shape[0]
+        return int(self.W_O.shape[1] // self.W_KV.shape[0])
 
     @property
     def nope_dim(self) -> int:
         """d_h, width of a head's keys without position."""
-        return self.W_KV.shape[1] - self.v_dim
+        return int(self.W_KV.shape[1]) - self.v_dim
 
     @property
     def W_UQ(self) -> Array:
@@ -136,7 +137,8 @@ class ModelWeights(NamedTuple):
 class Parameters(Mapping[str, Array]):
     """Tensors by published name, all of them views of `.buffer`; `.weights` are the same by symbol.
 
-    buffer: [P] flat, float32 or float64; zeros if not given. Gradients, moments and averages use the same class.
+    buffer: [P] flat, float32 or float64; zeros if not given. Gradients, moments and averages use the same
+    class.
     """
 
     def __init__(
@@ -172,7 +174,7 @@ class Parameters(Mapping[str, Array]):
         self.buffer[self.decayed : self.trained] = 1
         return self
 
-    def like(self, dtype: DTypeLike = None) -> "Parameters":
+    def like(self, dtype: DTypeLike | None = None) -> "Parameters":
         """The same layout, all zeros."""
         return Parameters(self.config, dtype=self.buffer.dtype if dtype is None else dtype)
 

@@ -2,8 +2,9 @@
 
 Pair i of a head's d_R positional values turns by position x theta^(-2i/d_R) (eqs. 3 and 8). Pairs are
 neighbours, (0, 1), (2, 3), …, as the published weights store them; the cached k_R has that order too (the
-`transformers` library writes it as two halves). YaRN (section 4.3) slows the slow pairs down by `factor`, leaves
-the fast ones, and ramps between; it also scales the softmax (`ModelConfig.softmax_scale`), never cos or sin.
+`transformers` library writes it as two halves). YaRN (section 4.3) slows the slow pairs down by `factor`,
+leaves the fast ones, and ramps between; it also scales the softmax (`ModelConfig.softmax_scale`), never cos
+or sin.
 
 Does: the table of rotations. Does not: turn anything (the `rope` primitive does).
 
@@ -52,9 +53,13 @@ def _turning_pair(turns: float, dim: int, theta: float, length: int) -> float:
 def rotations(
     length: int, dim: int, theta: float, scaling: RopeScaling | None = None, dtype: Any = np.complex64
 ) -> NDArray[Any]:
-    """e^{i m f} for positions m = 0 .. length - 1 and each pair's frequency f.  ->  [length, d_R / 2], complex."""
+    """e^{i m f} for positions m = 0 .. length - 1 and each pair's frequency f.
+
+    ->  [length, d_R / 2], complex.
+    """
     angles = np.arange(length)[:, None] * frequencies(dim, theta, scaling)  # [length, d_R / 2]
-    return np.exp(1j * angles).astype(dtype)
+    table: NDArray[Any] = np.exp(1j * angles).astype(dtype)
+    return table
 
 
 @lru_cache(maxsize=8)

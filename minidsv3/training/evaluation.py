@@ -1,7 +1,8 @@
 """Bits per byte on text the model has not seen, beside what compressors make of the same files.
 
 A document is read in windows of T tokens that overlap by half, so that every token but the first ones is
-predicted from at least T/2 tokens of its own document; each token is counted once. Bits per byte is the sum of
+predicted from at least T/2 tokens of its own document; each token is counted once. Bits per byte is the sum
+of
 -log2 p over the tokens, divided by the bytes of the text: it does not depend on the tokenizer.
 
 An MTP depth k predicts token i + k + 1 from position i and the true tokens up to i + k; its bits are those of
@@ -12,14 +13,13 @@ Does: bits per byte of each head, expert loads, gzip and xz of the same files on
     >>> windows(10, 4)
     [(0, 4, 0), (2, 6, 4), (4, 8, 6), (6, 10, 8)]
 
-Next: minidsv3.training.run_folder
+Next: minidsv3.training.preparation
 """
 
 import gzip
 import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,28 +57,32 @@ def windows(length: int, T: int) -> list[tuple[int, int, int]]:
 def evaluate(
     parameters: Parameters, documents: Sequence[NDArray[np.int32]], text_bytes: int, T: int
 ) -> Evaluation:
-    """documents: each an array of token ids that begins with the end-of-sequence token in front of its text."""
+    """documents: token ids of each, with the end-of-sequence token in front of the text."""
     jobs = [(d, w) for d, ids in enumerate(documents) for w in windows(len(ids) - 1, T)]
     full = [job for job in jobs if job[1][1] - job[1][0] == T]
     odd = [[job] for job in jobs if job[1][1] - job[1][0] != T]
     groups = [full[i : i + BATCH] for i in range(0, len(full), BATCH)] + odd
     parts = shares(len(groups), workers())
 
-    def shard(i: int) -> tuple[NDArray[np.float64], NDArray[np.float64], Any]:
-        sums = [_evaluate_group(parameters, documents, group) for group in groups[parts[i]]]
-        return tuple(np.sum([s[j] for s in sums], axis=0) for j in range(3))  # type: ignore[return-value]
+    def shard(i: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]]:
+        return [_evaluate_group(parameters, documents, group) for group in groups[parts[i]]]
 
-    bits, counts, loads = zip(*run_shards(shard, len(parts), len(parts)), strict=True)
+    results = [result for part in run_shards(shard, len(parts), len(parts)) for result in part]
+    bits, counts, loads = zip(*results, strict=True)
     tokens = sum(len(ids) - 1 for ids in documents)
     mean = np.sum(bits, axis=0) / np.maximum(np.sum(counts, axis=0), 1)  # [1 + D] bits a token
     return Evaluation((mean * tokens / text_bytes).tolist(), tokens, text_bytes, np.sum(loads, axis=0))
 
 
 def _evaluate_group(
-    parameters: Parameters, documents: Sequence[NDArray[np.int32]], group: list[tuple[int, tuple[int, int, int]]]
+    parameters: Parameters,
+    documents: Sequence[NDArray[np.int32]],
+    group: list[tuple[int, tuple[int, int, int]]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Bits and counted tokens of each head over some windows of one length.  -> [1 + D], [1 + D], loads."""
-    rows = np.stack([documents[d][start : stop + 1] for d, (start, stop, _) in group]).astype(np.intp)  # [B, T + 1]
+    rows = np.stack([documents[d][start : stop + 1] for d, (start, stop, _) in group]).astype(
+        np.intp
+    )  # [B, T + 1]
     skip = np.array([counted - start for _, (start, _, counted) in group])  # [B] targets counted before
     B, T = rows.shape[0], rows.shape[1] - 1
     depths = parameters.config.n_mtp_layers if parameters.config.n_mtp_layers < T else 0

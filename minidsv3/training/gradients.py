@@ -1,8 +1,8 @@
 """The gradient of a batch, computed on as many cores as the BLAS was given: data parallelism over threads.
 
 Each shard runs the whole model on its part of the sequences and writes into a gradient buffer of its own; the
-buffers are weighted by the shards' sizes and added in a fixed order, so that the bits do not depend on timing.
-Every loss is a mean over sequences, hence the sum over shards is the loss of the batch.
+buffers are weighted by the shards' sizes and added in a fixed order, so that the bits do not depend on
+timing. Every loss is a mean over sequences, hence the sum over shards is the loss of the batch.
 
 Does: losses, gradients, expert loads of a batch. Does not: update anything.
 
@@ -11,6 +11,8 @@ Does: losses, gradients, expert loads of a batch. Does not: update anything.
 
 Next: minidsv3.training.optimizer
 """
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,7 @@ def shares(count: int, parts: int) -> list[slice]:
     """Cut 0 .. count into at most `parts` stretches of nearly equal length."""
     parts = max(1, min(parts, count))
     cuts = [count * i // parts for i in range(parts + 1)]
-    return [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [slice(a, b) for a, b in pairwise(cuts)]
 
 
 def accumulate(

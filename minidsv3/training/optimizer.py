@@ -1,9 +1,9 @@
 """AdamW, clipping and the moving average, as passes over flat buffers; the router's bias by the sign rule.
 
-One step: scale the gradient so that its norm is at most `clip_norm`; AdamW with decay on the matrices and none on
-the norms' gains (which tensors decay is not published: ours); an exponential moving average of the parameters
-beside them. The router's bias moves by gamma x sign(mean load - load) (section 2.1.2, arXiv 2408.15664): up
-for an expert with too few tokens, down for one with too many.
+One step: scale the gradient so that its norm is at most `clip_norm`; AdamW with decay on the matrices and
+none on the norms' gains (which tensors decay is not published: ours); an exponential moving average of the
+parameters beside them. The router's bias moves by gamma x sign(mean load - load) (section 2.1.2, arXiv
+2408.15664): up for an expert with too few tokens, down for one with too many.
 
 Does: updates in place. Does not: schedules, gradients.
 

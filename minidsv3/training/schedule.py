@@ -1,12 +1,13 @@
 """The schedules of the report's section 4.2, as functions of a run's progress.
 
-Batch: grows over the first steps in equal stairs (V3: 3072 to 15360 sequences, "gradually"; the shape is ours).
-Learning rate: linear from 0, flat, cosine, flat, and a last flat stretch. Bias speed gamma: constant, then 0.
-MTP weight lambda: 0.3, then 0.1. Progress is the share of the run's tokens consumed before a step.
+Batch: grows over the first steps in equal stairs (V3: 3072 to 15360 sequences, "gradually"; the shape is
+ours). Learning rate: linear from 0, flat, cosine, flat, and a last flat stretch. Bias speed gamma: constant,
+then 0. MTP weight lambda: 0.3, then 0.1. Progress is the share of the run's tokens consumed before a step.
 
 Does: the numbers of a step. Does not: apply them.
 
-    >>> plan = Schedule(TrainConfig(steps=4, ramp_steps=2, ramp_start_sequences=4, batch_sequences=8, warmup_steps=2))
+    >>> config = TrainConfig(steps=4, ramp_steps=2, ramp_start_sequences=4, batch_sequences=8, warmup_steps=2)
+    >>> plan = Schedule(config)
     >>> plan.sequences.tolist(), plan.consumed.tolist()
     ([4, 8, 8, 8], [0, 4, 12, 20])
     >>> plan.learning_rate(0) * 2 == plan.learning_rate(1)

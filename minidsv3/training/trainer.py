@@ -94,7 +94,7 @@ class Trainer:
         return self.batches.sequences(first, count).astype(np.intp)
 
     def step(self, machine: Machine | None = None) -> StepReport:
-        """One optimiser step; `Diverged` if its loss or gradient is not finite, before anything is changed."""
+        """One optimiser step; `Diverged`, with nothing changed, if its loss or gradient is not finite."""
         now, start = self.steps_done, time.perf_counter()
         ids, options, schedule = self.batch(now), self.options(now), self.schedule
         losses, loads = accumulate(self.parameters, ids, options, self.gradients, machine, self._scratch)
@@ -123,7 +123,8 @@ class Trainer:
         for what, holder in (("weight", self.parameters), ("gradient", self.gradients)):
             for name in self.config.tensor_shapes():
                 if not np.isfinite(holder[name]).all():
-                    return f"step {self.steps_done + 1}: loss {loss}, norm {norm}: first not finite: {what} of {name}"
+                    at = f"step {self.steps_done + 1}: loss {loss}, norm {norm}"
+                    return f"{at}: first not finite: {what} of {name}"
         return f"step {self.steps_done + 1}: loss {loss}, gradient norm {norm} (it overflows float32)"
 
     # ---- the state on disk ----

@@ -92,7 +92,9 @@ def swiglu(rng: np.random.Generator, n: int, d: int, r: int) -> Pair:
         y, sigma = p.swiglu(gate, up)
         return Run([y], sigma)
 
-    return Pair([gate, up], run, lambda d, sigma: p.swiglu_backward(d[0], gate, up, sigma))
+    return Pair(
+        [gate, up], run, lambda d, sigma: np.split(p.swiglu_backward(d[0], gate, up, sigma), 2, axis=1)
+    )
 
 
 def plan(rng: np.random.Generator, n: int, experts: int, k: int) -> p.Plan:
