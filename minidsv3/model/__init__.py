@@ -10,7 +10,7 @@ Reading order: parameters, rope, mla, comparators, gate, experts, block, mtp, tr
     >>> from minidsv3.model.parameters import Parameters
     >>> from minidsv3.config import ModelConfig
     >>> len(Parameters(ModelConfig.preset("mini")))
-    339
+    325
 
 Next: minidsv3.model.parameters
 """

@@ -98,6 +98,7 @@ def route(scores_before_activation: Array, bias: Array, config: ModelConfig) -> 
     scores_before_activation: [T, E], u . e  bias: [E]  ->  .indices [T, K], .weights [T, K], .scores [T, E].
     """
     z = np.asarray(scores_before_activation)
+    z = z if z.dtype.kind == "f" else z.astype(np.float32)
     if z.ndim != 2 or z.shape[1] != config.n_routed_experts or np.shape(bias) != z.shape[1:]:
         expected = f"expected scores [T, E={config.n_routed_experts}] and bias [E={config.n_routed_experts}]"
         raise ValueError(f"{expected}, got {z.shape} and {np.shape(bias)}")

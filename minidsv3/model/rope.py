@@ -10,8 +10,8 @@ Does: the table of rotations. Does not: turn anything (the `rope` primitive does
 
     >>> import numpy as np
     >>> table = rotations(3, 4, theta=100.0)
-    >>> table.shape, np.round(np.angle(table[2]), 3).tolist()
-    ((3, 2), [2.0, 0.2])
+    >>> table.shape, np.angle(table[2]).round(3).astype(str).tolist()
+    ((3, 2), ['2.0', '0.2'])
 
 Next: minidsv3.model.mla
 """
