@@ -227,7 +227,7 @@ def top_k(choice: Array, k: int, at: str = "") -> Array:
     """Indices of the k largest of each row, best first; ties go to the lower index.  [N, E] -> [N, k]."""
     if k == choice.shape[1] or len(choice) <= FEW:
         return np.negative(choice).argsort(axis=1, kind="stable")[:, :k]
-    left = choice.copy()  # [N, E]
+    left = np.maximum(choice, np.finfo(choice.dtype).min)  # [N, E] above the mark of what is chosen already
     chosen = np.empty((len(choice), k), np.intp)  # [N, k]
     rows = np.arange(len(choice))
     for i in range(k):  # k is 4 or 8: k passes cost less than a sort

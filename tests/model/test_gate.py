@@ -174,3 +174,19 @@ def test_a_balanced_load_costs_one() -> None:
     scores = np.full((1, 4, 4), 0.5)
     load = balance_load(scores, np.array([[[0], [1], [2], [3]]]), 1)
     assert MACHINE.balance(scores, load, at="balance.loss")[0] == pytest.approx(1)
+
+
+def test_whole_numbers_are_scores_too() -> None:
+    config = ModelConfig.preset("nano")
+    routing = route(np.arange(16)[None] - 8, np.zeros(16), config)
+    assert routing.indices.tolist() == [[15, 14, 13, 12]]
+
+
+def test_an_expert_switched_off_by_its_bias_is_never_chosen_while_others_are_left() -> None:
+    config = ModelConfig.preset("nano")
+    bias = np.full(16, -np.inf)
+    bias[:6] = 0
+    for T in (2, 30):
+        chosen = route(np.random.default_rng(0).normal(size=(T, 16)), bias, config).indices
+        assert (chosen < 6).all()
+        assert all(len(set(row)) == 4 for row in chosen.tolist())

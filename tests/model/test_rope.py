@@ -51,7 +51,7 @@ def test_yarn_scales_the_softmax_of_v3() -> None:
     assert ModelConfig.preset("v3").softmax_scale == pytest.approx(0.1352338, abs=5e-8)
     plain = ModelConfig.preset("v3", rope_scaling=None)
     assert plain.softmax_scale == pytest.approx(0.0721688, abs=5e-8)
-    assert ModelConfig.preset("moonlight").softmax_scale == 192**-0.5
+    assert ModelConfig.preset("moonlight").softmax_scale == pytest.approx(192**-0.5)
 
 
 def test_yarn_never_changes_lengths() -> None:
