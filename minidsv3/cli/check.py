@@ -58,8 +58,11 @@ def main(args: argparse.Namespace) -> int:
         print(f"checking {path.name} …", file=sys.stderr)
     if args.replay:
         result = check(lesson, source, replay=load_counterexample(path.parent))
+        print("only the saved counterexample; without --replay everything is checked", file=sys.stderr)
     else:
         result = _kept(check(lesson, source), lesson, source, path.parent)
+    if args.file and result.replay:
+        result = replace(result, replay=f"{result.replay} --file {args.file}")
     _print(result, args.json)
     return 0 if result.passed else 1
 

@@ -33,6 +33,7 @@ def test_from_failing_to_passing(folder, capsys):
     assert said.err == ""
     assert (folder / "counterexample.npz").is_file()
     assert main(["check", "00", "--replay"]) == 1
+    assert "only the saved counterexample" in capsys.readouterr().err
     file.write_text(NO_MAXIMUM + "# again\n")
     assert main(["check", "00"]) == 1
     assert "hint 2 of 4" in capsys.readouterr().out
@@ -51,6 +52,7 @@ def test_any_file_and_json(folder, capsys):
     assert (found["schema"], found["passed"]) == ("minidsv3.check/1", False)
     assert found["counterexample"]["inputs"]["scores"]["values"] == [89.0]
     assert found["hint"]["of"] == 4
+    assert found["replay"] == "minidsv3 check 00 --replay --file my.py"
 
 
 def test_on_a_terminal_the_panel_has_a_frame(folder, capsys, monkeypatch):
