@@ -101,8 +101,8 @@ class Trainer:
         norm = self.optimizer.norm(self.gradients)
         if not (np.isfinite(losses["total"]) and np.isfinite(norm)):
             raise Diverged(self._what_diverged(losses["total"], norm))
-        self.optimizer.step(self.gradients, norm, now + 1, schedule.learning_rate(now), machine)
         move_biases(self.parameters, loads, schedule.bias_speed(now))
+        self.optimizer.step(self.gradients, norm, now + 1, schedule.learning_rate(now), machine)
         self.steps_done += 1
         biases = self.parameters.buffer[self.parameters.trained :]
         return StepReport(

@@ -173,3 +173,13 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Trainer(config, plan, stream)
+
+
+def test_the_average_follows_the_biases_of_the_same_step() -> None:
+    """From 0 to +-gamma, of which the first step's average takes 1 - 1/11."""
+    trainer = Trainer(CONFIG, PLAN, STREAM)
+    trainer.step()
+    average, parameters = trainer.optimizer.average, trainer.parameters
+    biases = slice(parameters.trained, None)
+    assert parameters.buffer[biases].any()
+    np.testing.assert_allclose(average.buffer[biases], parameters.buffer[biases] * 10 / 11, rtol=1e-5)
