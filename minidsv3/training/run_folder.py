@@ -70,6 +70,18 @@ class RunFolder:
         self = cls(Path(path), config, plan, dict(facts) | {"held_out_names": data.held_out_names})
         check_new(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._write_start(tokenizer, data)
+        except (
+            BaseException
+        ):  # a full disk, Ctrl-C: half a start is of no use, and in the way of the next try
+            for path in self.path.iterdir():
+                path.unlink()
+            self.path.rmdir()
+            raise
+        return self
+
+    def _write_start(self, tokenizer: Tokenizer, data: Prepared) -> None:
         tokenizer.save(self.path / "tokenizer.json")
         lengths = [0, *(len(ids) for ids in data.held_out)]
         arrays: dict[str, NDArray[Any]] = {
@@ -78,9 +90,8 @@ class RunFolder:
             "held_out_offsets": np.cumsum(lengths, dtype=np.int64),  # [documents + 1]
         }
         write_safetensors(self.path / "data.safetensors", arrays)
-        table = {"schema": SCHEMA, "model": config.to_dict(), "plan": plan.to_dict(), "facts": self.facts}
-        write_json(self.path / "run.json", table)
-        return self
+        table = {"schema": SCHEMA, "model": self.config.to_dict(), "plan": self.plan.to_dict()}
+        write_json(self.path / "run.json", table | {"facts": self.facts})
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:

@@ -8,7 +8,7 @@ import pytest
 
 from minidsv3.config import ModelConfig, TrainConfig
 from minidsv3.corpus import Document
-from minidsv3.training import RunFolder, Trainer, plan_for_steps, prepare, train_tokenizer
+from minidsv3.training import Prepared, RunFolder, Trainer, plan_for_steps, prepare, train_tokenizer
 from minidsv3.training.preparation import split_text
 from minidsv3.training.run_folder import check_new, free_run_path, newest_run
 
@@ -29,6 +29,13 @@ def steps(run: RunFolder, trainer: Trainer, count: int) -> Trainer:
     for _ in range(count):
         run.append(trainer.step())
     return trainer
+
+
+def test_a_start_that_fails_leaves_nothing(run: RunFolder, tmp_path: Path) -> None:
+    tokenizer, data = run.tokenizer(), Prepared(run.stream(), run.held_out(), [], 1)
+    with pytest.raises(TypeError):
+        RunFolder.create(tmp_path / "other", run.config, run.plan, tokenizer, data, {"not JSON": object()})
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_is_opened_is_what_was_made(run: RunFolder) -> None:
