@@ -3,7 +3,8 @@
 Prefill runs the prompt in chunks and yields the first new token; each decode step then yields one more, or,
 speculating, one and as many drafts as the main model agrees with. With few drafts (the default: one a
 module) a speculated greedy text is the plain greedy text bit for bit; see `minidsv3.inference.decode`.
-While decoding, the BLAS is held to one thread: waking a second costs more than it brings to a single row.
+The BLAS is held to one thread: waking a second costs more than it brings to a single row, and stalls a prompt
+where another program has the core.
 
 Does: check the input, loop, stop, time. Does not: turn text into ids (`minidsv3.tokenizer`).
 
@@ -116,15 +117,14 @@ def generate(
     decoder = Decoder(machine, parameters, len(prompts), ATTENTION[attention])
     run = _Run(prompts, max_new_tokens, frozenset(stop_ids), sampler, on_token or (lambda _: None))
     start = perf_counter()
-    with np.errstate(over="ignore"):  # sigmoid of a large negative number is 0, and that is right
+    with np.errstate(over="ignore"), blas_threads(1):  # sigmoid of a large negative number is 0: right
         drafter = Drafter(decoder) if speculative else None
         _prefill(run, decoder, drafter, prefill_chunk)
         between = perf_counter()
-        with blas_threads(1):
-            if drafter is None:
-                _decode(run, decoder)
-            else:
-                _speculate(run, decoder, drafter, count)
+        if drafter is None:
+            _decode(run, decoder)
+        else:
+            _speculate(run, decoder, drafter, count)
     end = perf_counter()
     return Generation(prompts.tolist(), run.new, run.drafted, run.accepted, between - start, end - between)
 
