@@ -3,7 +3,7 @@
 Does: print what `data/ops.toml` and `data/symbols.toml` hold. Does not: run anything.
 
     >>> from minidsv3.cli import main as minidsv3
-    >>> minidsv3(["ops", "mla.kv_up"])
+    >>> minidsv3(["ops", "mla.kv_dwn"])
     2
 
 Next: minidsv3.cli.bill

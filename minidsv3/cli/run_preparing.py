@@ -69,10 +69,9 @@ def begin(settings: Settings, talk: Console) -> tuple[RunFolder, Trainer]:
     check_new(settings.out)
     config, plan = configure(settings)
     split = read_text(settings.text, settings.seed)
-    kept = f"{len(split.training)} files, {size(split.training_bytes)}"
-    talk.print(
-        f"text: {split.source}: {kept}; held out: {len(split.held_out)} files, {size(split.held_out_bytes)}"
-    )
+    kept = f"{size(split.training_bytes)} in {_files(len(split.training))}"
+    held_out = f"{size(split.held_out_bytes)} in {_files(len(split.held_out))}"
+    talk.print(f"text: {split.source}: {kept}; held out: {held_out}")
     if split.note:
         talk.print(f"  {split.note}")
     tokenizer = train_tokenizer(split, config.vocab_size)
@@ -113,6 +112,10 @@ def untrained(trainer: Trainer, data: Prepared, text_bytes: int) -> dict[str, An
         "untrained_bits_per_byte": result.bits_per_byte,
         "untrained_max_violation": violation,
     }
+
+
+def _files(number: int) -> str:
+    return f"{number} file{'' if number == 1 else 's'}"
 
 
 def configure(settings: Settings) -> tuple[ModelConfig, TrainConfig]:

@@ -86,9 +86,19 @@ def split_text(documents: Sequence[Document], seed: int, source: str = "document
         training, held_out = _split_file(Document(documents[0].name, "".join(d.text for d in documents)))
         note = "one file: its last tenth is held out"
     else:
-        training, held_out = split_documents(documents, HELD_OUT_SHARE, seed=0)
+        training, held_out = _split_files(documents)
     order = np.random.default_rng((seed, 2)).permutation(len(training))
     return SplitText([training[i] for i in order], _first_bytes(held_out, HELD_OUT_BYTES), source, note)
+
+
+def _split_files(documents: Sequence[Document]) -> tuple[list[Document], list[Document]]:
+    """Hold out a share of the files, a larger one where that is less than a hundredth of the bytes."""
+    whole = sum(document.byte_count for document in documents)
+    for share in (HELD_OUT_SHARE, 0.05, 0.1, 0.2, 0.4):
+        training, held_out = split_documents(documents, share, seed=0)
+        if 100 * sum(document.byte_count for document in held_out) >= whole:
+            break
+    return training, held_out
 
 
 def _split_file(document: Document) -> tuple[list[Document], list[Document]]:
