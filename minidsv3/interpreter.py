@@ -39,6 +39,11 @@ class Model:
     def __init__(self, config: ModelConfig, parameters: Parameters) -> None:
         self.config, self.parameters = config, parameters
 
+    def __repr__(self) -> str:
+        c = self.config
+        size = f"{self.parameters.buffer.size:,} parameters"
+        return f"Model of {size}: {c.n_layers} layers, D={c.dim}, V={c.vocab_size}"
+
     @classmethod
     def initialise(cls, config: ModelConfig, seed: int = 0) -> Self:
         """Random weights (report section 4.2)."""

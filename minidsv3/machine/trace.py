@@ -58,6 +58,9 @@ class Row:
 class Trace(list[Row]):
     """Rows in the order in which they ran."""
 
+    def __repr__(self) -> str:
+        return f"Trace of {len(self)} rows, {self.matrix_flops:,} matrix FLOPs"
+
     @property
     def matrix_flops(self) -> int:
         """FLOPs of all matrix products."""

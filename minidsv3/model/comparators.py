@@ -61,42 +61,54 @@ def gqa_forward(
 
     h: [N, D]  rotation: [T, d/2]  scale: of the softmax  batch: B  ->  u [N, D].
     """
-    B, T, D, d = batch, len(h) // batch, h.shape[1], w.W_K.shape[1]
-
-    def heads(W: Array) -> Array:
-        x: Array = np.matmul(h, W.reshape(-1, D).T)  # [N, heads d]
-        return x.reshape(B, T, -1, d)
-
-    q, k, v = heads(w.W_Q), heads(w.W_K), heads(w.W_V)
+    B, T, d = batch, len(h) // batch, w.W_K.shape[1]
+    q, k, v = (
+        _heads(machine, h, W, at).reshape(B, T, -1, d) for W, at in zip(w[:3], _PROJECTIONS, strict=True)
+    )
     q *= q.dtype.type(scale)
-    q, k = (machine.rope(x, rotation, at="mla.q_rope").swapaxes(1, 2) for x in (q, k))
+    q = machine.rope(q, rotation, at="gqa.q_rope").swapaxes(1, 2)  # [B, H, T, d]
+    k = machine.rope(k, rotation, at="gqa.k_rope").swapaxes(1, 2)  # [B, G, T, d]
     v = v.swapaxes(1, 2)  # [B, G, T, d]
     grouped = _by_group(q, k.shape[1])  # [B, G, H/G T, d]: queries of one group beside each other
-    a = np.matmul(grouped, k.swapaxes(2, 3))  # [B, G, H/G T, T]
-    p = machine.softmax(a.reshape(B, -1, T, T), at="mla.softmax").reshape(a.shape)
-    o = _by_token(np.matmul(p, v), T)  # [N, H d]
-    return np.matmul(o, w.W_O.T), GQASaved(h, q, k, v, p, o, w, rotation, scale)
+    a = machine.contract(grouped, k.swapaxes(2, 3), at="gqa.scores")  # [B, G, H/G T, T]
+    p = machine.softmax(a.reshape(B, -1, T, T), at="gqa.softmax").reshape(a.shape)
+    o = _by_token(machine.contract(p, v, at="gqa.values"), T)  # [N, H d]
+    return machine.linear(o, w.W_O, at="gqa.out"), GQASaved(h, q, k, v, p, o, w, rotation, scale)
+
+
+_PROJECTIONS = ("gqa.q", "gqa.k", "gqa.v")
+
+
+def _heads(machine: Machine, h: Array, W: Array, at: str) -> Array:
+    """All heads of a projection.  h: [N, D]  W: [heads, d, D]  ->  [N, heads d]."""
+    x: Array = machine.linear(h, W.reshape(-1, h.shape[1]), at=at)
+    return x
 
 
 def gqa_backward(machine: Machine, d_u: Array, saved: GQASaved) -> tuple[Array, GQAWeights]:
     """d_u: [N, D]  ->  d_h [N, D], gradients of the weights."""
     s, w = saved, saved.w
     (B, G, T, d), H = s.k.shape, s.q.shape[1]
-    d_o = np.matmul(d_u, w.W_O).reshape(B, T, H, d).swapaxes(1, 2)  # [B, H, T, d]
-    d_o = _by_group(d_o, G)  # [B, G, H/G T, d]
-    d_p, d_v = np.matmul(d_o, s.v.swapaxes(2, 3)), np.matmul(s.p.swapaxes(2, 3), d_o)
-    d_a = machine.softmax_backward(d_p, s.p, at="mla.softmax")  # [B, G, H/G T, T]
-    d_q = _by_token(np.matmul(d_a, s.k), T).reshape(B, T, H, d)
-    d_k = np.matmul(d_a.swapaxes(2, 3), _by_group(s.q, G)).swapaxes(1, 2).copy()  # [B, T, G, d]
-    for d_x in (d_q, d_k):
-        machine.rope_backward(d_x, s.rotation, at="mla.q_rope")
+    d_flat, d_W_O = machine.linear_backward(d_u, s.o, w.W_O, at="gqa.out")
+    d_o = _by_group(d_flat.reshape(B, T, H, d).swapaxes(1, 2), G)  # [B, G, H/G T, d]
+    d_p, d_v = machine.contract_backward(d_o, s.p, s.v, at="gqa.values")
+    d_a = machine.softmax_backward(d_p.reshape(B, H, T, T), s.p.reshape(B, H, T, T), at="gqa.softmax")
+    turned = s.k.swapaxes(2, 3)  # [B, G, d, T]
+    d_grouped, d_turned = machine.contract_backward(
+        d_a.reshape(s.p.shape), _by_group(s.q, G), turned, at="gqa.scores"
+    )
+    d_q = _by_token(d_grouped, T).reshape(B, T, H, d)
+    d_k = np.ascontiguousarray(d_turned.transpose(0, 3, 1, 2))  # [B, T, G, d]
+    machine.rope_backward(d_q, s.rotation, at="gqa.q_rope")
+    machine.rope_backward(d_k, s.rotation, at="gqa.k_rope")
     d_q *= d_q.dtype.type(s.scale)
     d_h, d_w = np.zeros_like(s.h), list[Array]()
-    for d_x, W in ((d_q, w.W_Q), (d_k, w.W_K), (d_v.swapaxes(1, 2), w.W_V)):
+    for d_x, W, at in zip((d_q, d_k, d_v.swapaxes(1, 2)), w[:3], _PROJECTIONS, strict=True):
         flat = d_x.reshape(len(s.h), -1)  # [N, heads d]
-        d_h += flat @ W.reshape(flat.shape[1], -1)
-        d_w.append((flat.T @ s.h).reshape(W.shape))
-    return d_h, GQAWeights(d_w[0], d_w[1], d_w[2], d_u.T @ s.o)
+        d_part, d_W = machine.linear_backward(flat, s.h, W.reshape(flat.shape[1], -1), at=at)
+        d_h += d_part
+        d_w.append(d_W.reshape(W.shape))
+    return d_h, GQAWeights(d_w[0], d_w[1], d_w[2], d_W_O)
 
 
 def _by_group(q: Array, groups: int) -> Array:

@@ -11,6 +11,8 @@ from minidsv3.interpreter import Model
 from minidsv3.machine import Machine, Trace, catalogue, look_up
 from minidsv3.machine import primitives as p
 from minidsv3.machine.catalogue import primitives as counted
+from minidsv3.model.comparators import GQAWeights, gqa_backward, gqa_forward
+from minidsv3.model.rope import rotations
 from minidsv3.training.trainer import Trainer
 
 TOKENS = np.arange(24).reshape(2, 12)
@@ -44,8 +46,26 @@ def decoded(model: Model, **options: Any) -> Trace:
     return machine.trace
 
 
+def compared() -> Trace:
+    """Grouped-query attention, which no model here uses, forward and backward."""
+    machine, rng = Machine(trace=True), np.random.default_rng(0)
+    shapes = [(4, 2, 8), (2, 2, 8), (2, 2, 8), (8, 8)]
+    w = GQAWeights(*(rng.normal(size=shape).astype("f") for shape in shapes))
+    u, saved = gqa_forward(
+        machine, rng.normal(size=(6, 8)).astype("f"), w, rotations(3, 2, 100.0), 0.7, batch=2
+    )
+    gqa_backward(machine, u, saved)
+    return machine.trace
+
+
 def test_every_op_of_the_catalogue_is_emitted(model: Model, trained: Trace) -> None:
-    rows = [*trained, *update(), *decoded(model, attention="naive"), *decoded(model, speculative=True)]
+    rows = [
+        *trained,
+        *update(),
+        *compared(),
+        *decoded(model, attention="naive"),
+        *decoded(model, speculative=True),
+    ]
     no_latent = Model.initialise(ModelConfig.preset("nano", q_lora_rank=0, vocab_size=64), seed=0)
     machine = Machine(trace=True)
     no_latent.logits(TOKENS, machine)
