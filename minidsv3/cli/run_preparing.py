@@ -27,7 +27,7 @@ from rich.console import Console
 from minidsv3 import __version__
 from minidsv3.config import ModelConfig, TrainConfig, near
 from minidsv3.machine.parallel import workers
-from minidsv3.show.numbers import count, size
+from minidsv3.show.numbers import count, counted, size
 from minidsv3.tokenizer import Tokenizer
 from minidsv3.training import (
     Prepared,
@@ -69,8 +69,8 @@ def begin(settings: Settings, talk: Console) -> tuple[RunFolder, Trainer]:
     check_new(settings.out)
     config, plan = configure(settings)
     split = read_text(settings.text, settings.seed)
-    kept = f"{size(split.training_bytes)} in {_files(len(split.training))}"
-    held_out = f"{size(split.held_out_bytes)} in {_files(len(split.held_out))}"
+    kept = f"{size(split.training_bytes)} in {counted(len(split.training), 'file')}"
+    held_out = f"{size(split.held_out_bytes)} in {counted(len(split.held_out), 'file')}"
     talk.print(f"text: {split.source}: {kept}; held out: {held_out}")
     if split.note:
         talk.print(f"  {split.note}")
@@ -112,10 +112,6 @@ def untrained(trainer: Trainer, data: Prepared, text_bytes: int) -> dict[str, An
         "untrained_bits_per_byte": result.bits_per_byte,
         "untrained_max_violation": violation,
     }
-
-
-def _files(number: int) -> str:
-    return f"{number} file{'' if number == 1 else 's'}"
 
 
 def configure(settings: Settings) -> tuple[ModelConfig, TrainConfig]:
@@ -189,7 +185,7 @@ def report_plan(trainer: Trainer, documents: int, talk: Console) -> None:
     )
     talk.print(
         f"plan: {plan.steps} steps, {count(tokens)} tokens; "
-        f"stream: {count(stream)} tokens of {documents} documents"
+        f"stream: {count(stream)} tokens of {counted(documents, 'document')}"
         + (f", {tokens / stream:.1f} epochs" if tokens > stream else "")
     )
 

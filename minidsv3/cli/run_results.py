@@ -35,6 +35,7 @@ __all__ = ["finish"]
 SCHEMA = "minidsv3.report/1"
 MOST_NEW_TOKENS = 96
 LONGEST_HOLE = 24  # tokens
+WINDOW = 20  # steps
 T = TypeVar("T")
 Ids = NDArray[np.int32]
 
@@ -108,10 +109,22 @@ def evaluation(
         "max_violation": {
             "layers": [_layer_name(run, first + i) for i in range(len(loads))],
             "start": run.facts["untrained_max_violation"],
+            **training_violation([row["max_violation"] for row in run.metrics()]),
             "end": [float(x) for x in max_violation(average.loads)] if loads else [],
         },
         "loads": loads,
     }
+
+
+def training_violation(rows: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+    """MaxVio of each layer on training batches, meant over WINDOW steps: the worst ones, and the last.
+
+    rows: [steps][layers].
+    """
+    values, window = np.array(rows), min(WINDOW, len(rows))  # [steps, layers]
+    sums = np.cumsum(np.vstack([np.zeros(values.shape[1]), values]), axis=0)  # [steps + 1, layers]
+    means = (sums[window:] - sums[:-window]) / window  # [steps - window + 1, layers]
+    return {"highest": means.max(axis=0).tolist(), "last": means[-1].tolist()}
 
 
 def _layer_name(run: RunFolder, layer: int) -> str:

@@ -8,13 +8,15 @@ Does: turn numbers into short ASCII text. Does not: round anything that is compu
     ('12.3 MFLOP', '70.3 kB', '420 us', '4x256')
     >>> duration(95), duration(3700), count(1234567)
     ('1 min 35 s', '1 h 1 min', '1,234,567')
+    >>> counted(1, "file"), counted(0, "file")
+    ('1 file', '0 files')
 
 Next: minidsv3.show.chart
 """
 
 from collections.abc import Sequence
 
-__all__ = ["count", "duration", "flops", "shape", "size"]
+__all__ = ["count", "counted", "duration", "flops", "shape", "size"]
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
@@ -59,6 +61,11 @@ def duration(seconds: float) -> str:
 def count(value: int) -> str:
     """A whole number with its thousands apart."""
     return f"{value:,}"
+
+
+def counted(number: int, noun: str) -> str:
+    """So many things, by a noun whose plural has an s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shape(sizes: Sequence[int]) -> str:

@@ -28,13 +28,15 @@ from minidsv3.cost import Bill
 from minidsv3.show.chart import Bar, Strip
 from minidsv3.show.curve import Curve
 from minidsv3.show.dashboard import loss_series
-from minidsv3.show.numbers import count, duration, size
+from minidsv3.show.numbers import count, counted, duration, size
 from minidsv3.show.tables import BillTable, RollUp, bill_summary, facts_table, plain_table
 
 __all__ = ["bits_table", "report_page", "report_picture"]
 
 TAIL = 6  # lines of a prompt, or of what follows a hole, that are shown
 MOST_LINES = 24  # of what the model writes
+LOADS = "expert load: MaxVio = max / mean - 1; worst and last: means of 20 training steps"
+VIOLATIONS = {"start": "untrained", "highest": "worst", "last": "last", "end": "held out"}
 
 
 def report_page(
@@ -56,17 +58,17 @@ def report_page(
 
 def report_picture(report: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> RenderableType:
     """Curve, bits per byte, expert loads."""
-    return Group(
+    held_out = report["held_out"]
+    parts: list[RenderableType] = [
         facts_table(_opening(report)),
         _heading("training loss"),
         Curve(loss_series(rows), unit="nats a token"),
-        _heading(
-            f"held-out text: {size(report['held_out']['bytes'])} in {report['held_out']['files']} files"
-        ),
+        _heading(f"held-out text: {size(held_out['bytes'])} in {counted(held_out['files'], 'file')}"),
         bits_table(report["bits_per_byte"]),
-        _heading("expert load: MaxVio = max / mean - 1, on the held-out text"),
-        _load_table(report["max_violation"], report["loads"]),
-    )
+    ]
+    if report["loads"]:
+        parts += [_heading(LOADS), _load_table(report["max_violation"], report["loads"])]
+    return Group(*parts)
 
 
 def _heading(text: str) -> RenderableType:
@@ -95,12 +97,12 @@ def bits_table(bits: Mapping[str, float]) -> Table:
 
 
 def _load_table(violation: Mapping[str, Sequence[float]], loads: Sequence[Sequence[int]]) -> Table:
+    """Held-out text before and after training, and the training batches between."""
     table = plain_table()
-    for name in ("layer", "start", "end", "experts at the end"):
-        table.add_column(name, justify="right" if name in ("start", "end") else "left", no_wrap=True)
-    layers = zip(violation["layers"], violation["start"], violation["end"], loads, strict=True)
-    for layer, start, end, load in layers:
-        table.add_row(str(layer), f"{start:.2f}", f"{end:.2f}", Strip(load))
+    for name in ("layer", *VIOLATIONS.values(), "experts at the end"):
+        table.add_column(name, justify="right" if name in VIOLATIONS.values() else "left", no_wrap=True)
+    for i, (layer, load) in enumerate(zip(violation["layers"], loads, strict=True)):
+        table.add_row(str(layer), *(f"{violation[name][i]:.2f}" for name in VIOLATIONS), Strip(load))
     return table
 
 

@@ -29,7 +29,7 @@ from rich.text import Text
 from minidsv3.cost import Bill, Line, OpTotal
 from minidsv3.machine import Op, look_up
 from minidsv3.show.chart import Bar
-from minidsv3.show.numbers import count, duration, flops, shape, size
+from minidsv3.show.numbers import counted, duration, flops, shape, size
 
 __all__ = [
     "BillTable",
@@ -101,7 +101,7 @@ class BillTable:
         if rest:
             left, whole = sum(total.seconds for total in rest), self.bill.total.seconds
             share = f"{left / whole:.0%}" if whole else "0%"
-            more = f"and {len(rest)} more op{'s' * (len(rest) > 1)}"
+            more = f"and {counted(len(rest), 'more op')}"
             yield Text(f"{more}, {duration(left)}, {share} of the time", style="dim")
 
 
@@ -157,7 +157,7 @@ class RollUp:
 def bill_summary(bill: Bill) -> Text:
     """The bill's sums in two lines."""
     total = bill.total
-    rows = f"{count(total.rows)} row{'' if total.rows == 1 else 's'}"
+    rows = counted(total.rows, "row")
     moved = size(sum(total.bytes.values()))
     return Text(
         f"{rows}, {flops(total.matrix_flops)} of products, {moved} moved\n"
