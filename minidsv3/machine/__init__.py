@@ -112,4 +112,4 @@ class Machine:
         staticmethod(p.cross_entropy),
         staticmethod(p.cross_entropy_backward),
     )
-    adamw = staticmethod(p.adamw)
+    adamw, average = staticmethod(p.adamw), staticmethod(p.average)

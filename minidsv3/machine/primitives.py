@@ -18,6 +18,7 @@ does), count (a trace does), know the model.
 Next: minidsv3.machine.trace
 """
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -362,37 +363,39 @@ def adamw(
     w: Array, g: Array, m: Array, v: Array, rate: float, beta1: float, beta2: float, eps: float, decay: float,
     step: int, clip: float = 1.0, at: str = "",
 ) -> Array:  # fmt: skip
-    """One AdamW step in place over flat arrays, block by block so that a block stays in the cache.
+    """One AdamW step in place over flat arrays.
 
     w, g, m, v: [P].  clip: factor on the gradient.  Decoupled decay: w shrinks by rate x decay before the
-    step (Loshchilov & Hutter 2019).
+    step (Loshchilov & Hutter 2019). The moments' corrections are folded into eps and rate: a pass less.
     """
-    fix1, fix2 = 1 - beta1**step, 1 - beta2**step
-    work = np.empty(min(_BLOCK, w.size), w.dtype)
-    for start in range(0, w.size, _BLOCK):
-        at_ = slice(start, start + _BLOCK)
-        w_, g_, m_, v_ = w[at_], g[at_], m[at_], v[at_]
-        t_ = work[: len(w_)]
-        m_ *= beta1
-        m_ += np.multiply(g_, (1 - beta1) * clip, out=t_)
-        v_ *= beta2
-        np.multiply(g_, g_, out=t_)
-        t_ *= (1 - beta2) * clip**2
-        v_ += t_
-        np.sqrt(v_, out=t_)
-        t_ *= fix2**-0.5
-        t_ += eps
-        np.divide(m_, t_, out=t_)
-        t_ *= rate / fix1
-        if decay:
-            w_ *= 1 - rate * decay
-        w_ -= t_
+    root = math.sqrt(1 - beta2**step)
+    t = np.multiply(g, (1 - beta1) * clip)  # [P]
+    m *= beta1
+    m += t
+    np.multiply(g, g, out=t)
+    t *= (1 - beta2) * clip**2
+    v *= beta2
+    v += t
+    np.sqrt(v, out=t)
+    t += eps * root
+    np.divide(m, t, out=t)
+    t *= rate * root / (1 - beta1**step)
+    if decay:
+        w *= 1 - rate * decay
+    w -= t
     return w
 
 
-_BLOCK = 1 << 15  # 128 KiB of float32: five such blocks fit the second-level cache
+def average(mean: Array, w: Array, part: float, at: str = "") -> Array:
+    """Move a running mean towards w, in place: mean += part (w - mean).  [P], [P]."""
+    t: Array = w - mean
+    t *= part
+    mean += t
+    return mean
+
 
 PRIMITIVES = (
     "linear", "contract", "embedding", "rmsnorm", "rope", "softmax", "sigmoid", "swiglu", "add", "top_k",
     "dispatch", "scale", "combine", "renormalise", "balance", "cross_entropy", "adamw",
+    "average",
 )  # fmt: skip

@@ -19,7 +19,9 @@ Does: forward and backward. Does not: choose (`gate`).
 Next: minidsv3.model.block
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,46 +78,44 @@ def ffn_backward(machine: Machine, d_y: Array, saved: FFNSaved) -> tuple[Array, 
 
 
 class ExpertsSaved(NamedTuple):
-    """Of the routed experts; lists run over the experts that were reached."""
+    """Of the routed experts; rows are copies, sorted by expert."""
 
-    u: Array  # [P, D] copies sorted by expert
+    u: Array  # [P, D]
     plan: Plan
-    g: Array  # [P] weights in the same order
-    reached: list[int]
-    both: list[Array]  # [n, 2 M] gate and up
-    sigma: list[Array]  # [n, M]
-    a: list[Array]  # [n, M] activation
-    ga: list[Array]  # [n, M] weighted activation
+    g: Array  # [P] weights
+    both: Array  # [P, 2 M] gate and up
+    sigma: Array  # [P, M]
+    a: Array  # [P, M] activation
+    ga: Array  # [P, M] weighted activation
     W_gate_up: Array
     W_down: Array
+
+
+def _reached(machine: Machine, plan: Plan) -> Iterator[tuple[int, slice]]:
+    """Each expert that got a copy, and where its copies lie; the machine stands there meanwhile."""
+    for e, (start, stop) in enumerate(pairwise(plan.bounds)):
+        if start < stop:
+            machine.expert = e
+            yield e, slice(start, stop)
+    machine.expert = None
 
 
 def experts_forward(
     machine: Machine, u: Array, routing: Routing, W_gate_up: Array, W_down: Array
 ) -> tuple[Array, ExpertsSaved]:
     """sum_i g_i FFN_i(u).  u: [N, D]  W_gate_up: [E, 2 M, D]  W_down: [E, D, M]  ->  [N, D]. Equation: 12."""
-    E, _, M = W_down.shape
-    plan = plan_dispatch(routing.indices, E)
+    M, plan = W_down.shape[2], plan_dispatch(routing.indices, len(W_down))
     copies = machine.dispatch(u, plan, at="experts.dispatch")  # [P, D]
     g = np.empty(len(copies), u.dtype)  # [P]
     g[plan.place] = routing.weights
-    y = np.empty_like(copies)  # [P, D]
-    saved = ExpertsSaved(copies, plan, g, [], [], [], [], [], W_gate_up, W_down)
-    for e in range(E):
-        here = slice(plan.bounds[e], plan.bounds[e + 1])
-        if here.start == here.stop:
-            continue
-        machine.expert = e
-        both = machine.linear(copies[here], W_gate_up[e], at="experts.gate_up")  # [n, 2 M]
-        a, sigma = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [n, M]
-        ga = machine.scale(a, g[here], at="experts.scale")  # [n, M]
-        machine.linear(ga, W_down[e], at="experts.down", out=y[here])  # [n, D]
-        saved.reached.append(e)
-        for kept, value in zip(
-            (saved.both, saved.sigma, saved.a, saved.ga), (both, sigma, a, ga), strict=True
-        ):
-            kept.append(value)
-    machine.expert = None
+    both, y = np.empty((len(copies), 2 * M), u.dtype), np.empty_like(copies)  # [P, 2 M], [P, D]
+    for e, here in _reached(machine, plan):
+        machine.linear(copies[here], W_gate_up[e], at="experts.gate_up", out=both[here])
+    a, sigma = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [P, M] all experts' at once
+    ga = machine.scale(a, g, at="experts.scale")  # [P, M]
+    for e, here in _reached(machine, plan):
+        machine.linear(ga[here], W_down[e], at="experts.down", out=y[here])
+    saved = ExpertsSaved(copies, plan, g, both, sigma, a, ga, W_gate_up, W_down)
     return machine.combine(y, plan, at="experts.combine"), saved
 
 
@@ -158,27 +158,26 @@ def experts_backward(
     """d_out: [N, D]  ->  d_u [N, D], d_weights [N, K], gradients, in `into` if given."""
     s, M = saved, saved.W_down.shape[2]
     d_w = into or ExpertGradients(np.empty_like(s.W_gate_up), np.empty_like(s.W_down))
-    for e in set(range(len(s.W_down))) - set(s.reached):
-        d_w.W_gate_up[e], d_w.W_down[e] = 0, 0
+    for e, (start, stop) in enumerate(pairwise(s.plan.bounds)):
+        if start == stop:  # an expert that no token reached keeps its gradient, zero
+            d_w.W_gate_up[e], d_w.W_down[e] = 0, 0
     d_y = machine.combine_backward(d_out, s.plan, at="experts.combine")  # [P, D]
-    d_copies, d_g = np.empty_like(d_y), np.empty_like(s.g)
-    for i, e in enumerate(s.reached):
-        machine.expert = e
-        here = slice(s.plan.bounds[e], s.plan.bounds[e + 1])
-        d_ga, _ = machine.linear_backward(
-            d_y[here], s.ga[i], s.W_down[e], at="experts.down", d_W=d_w.W_down[e]
-        )
-        d_a, d_g[here] = machine.scale_backward(d_ga, s.a[i], s.g[here], at="experts.scale")
-        both = s.both[i]
-        d_both = machine.swiglu_backward(d_a, both[:, :M], both[:, M:], s.sigma[i], at="experts.swiglu")
+    d_ga, d_copies = np.empty_like(s.ga), np.empty_like(d_y)  # [P, M], [P, D]
+    for e, here in _reached(machine, s.plan):
         machine.linear_backward(
-            d_both,
+            d_y[here], s.ga[here], s.W_down[e], at="experts.down", d_x=d_ga[here], d_W=d_w.W_down[e]
+        )
+    d_a, d_g = machine.scale_backward(d_ga, s.a, s.g, at="experts.scale")  # [P, M], [P]
+    gate, up = s.both[:, :M], s.both[:, M:]  # [P, M]
+    d_both = machine.swiglu_backward(d_a, gate, up, s.sigma, at="experts.swiglu")  # [P, 2 M]
+    for e, here in _reached(machine, s.plan):
+        machine.linear_backward(
+            d_both[here],
             s.u[here],
             s.W_gate_up[e],
             at="experts.gate_up",
             d_x=d_copies[here],
             d_W=d_w.W_gate_up[e],
         )
-    machine.expert = None
     d_u = machine.dispatch_backward(d_copies, s.plan, at="experts.dispatch")  # [N, D]
     return d_u, d_g[s.plan.place], d_w

@@ -163,10 +163,8 @@ def mla_naive_forward(
     """
     x = _project(machine, h, w, rotation, scale, batch)
     B, T, H, _ = x.q.shape
-    kv = machine.linear(
-        x.c_KV, w.W_KV.reshape(-1, x.c_KV.shape[1]), at="mla.kv_up"
-    )  # [N, H (d_h + d_v)]  eqs. 2, 5
-    kv = kv.reshape(B, T, H, -1)
+    W_KV = w.W_KV.reshape(-1, x.c_KV.shape[1])  # [H (d_h + d_v), d_c]
+    kv = machine.linear(x.c_KV, W_KV, at="mla.kv_up").reshape(B, T, H, -1)  # [B, T, H, d_h + d_v]  eqs. 2, 5
     o = np.empty((B, T, H, w.v_dim), h.dtype)  # [B, T, H, d_v]
     core: list[tuple[Array, ...]] = []
     for b in range(B):  # a sequence at a time: its scores stay in the cache
@@ -180,9 +178,7 @@ def mla_naive_forward(
             probabilities.append(p)
         core.append((k, v, *probabilities))
     flat = o.reshape(B * T, -1)  # [N, H d_v]
-    u = machine.linear(
-        flat, w.W_O, at="mla.out"
-    )  # [N, D]                                               eq. 11
+    u = machine.linear(flat, w.W_O, at="mla.out")  # [N, D]                                             eq. 11
     return u, MLASaved(x, core, flat, w, rotation, scale)
 
 
@@ -251,9 +247,7 @@ def mla_absorbed_forward(
         o[b] = o_b.swapaxes(0, 1)
         core.append((latent, *kept))
     flat = o.reshape(B * T, -1)  # [N, H d_v]
-    u = machine.linear(
-        flat, w.W_O, at="mla.out"
-    )  # [N, D]                                               eq. 11
+    u = machine.linear(flat, w.W_O, at="mla.out")  # [N, D]                                             eq. 11
     return u, MLASaved(x, core, flat, w, rotation, scale)
 
 
@@ -338,10 +332,8 @@ def mla_naive_decode(
     H, d_c, nope = len(w.W_KV), w.W_KV.shape[2], w.nope_dim
 
     def attend(q: Array, seen: Array, first: int) -> Array:
-        kv = machine.linear(
-            seen[:, :d_c], w.W_KV.reshape(-1, d_c), at="mla.cached_kv_up"
-        )  # [S, H (d_h + d_v)]
-        kv = kv.reshape(len(seen), H, -1)
+        kv = machine.linear(seen[:, :d_c], w.W_KV.reshape(-1, d_c), at="mla.cached_kv_up")
+        kv = kv.reshape(len(seen), H, -1)  # [S, H, d_h + d_v]
         k = _join_keys(kv, seen[:, d_c:], nope)  # [H, S, d_h + d_R]
         return _attend(machine, q, k, kv[..., nope:].swapaxes(0, 1), first)[0]
 

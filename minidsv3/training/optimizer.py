@@ -24,18 +24,22 @@ from minidsv3.machine.parallel import run_shards, workers
 from minidsv3.model.parameters import MoEWeights, Parameters
 from minidsv3.training.gradients import shares
 
-AVERAGE_BLOCK = 1 << 15  # elements that stay in the cache
+CACHED = 1 << 19  # elements of a block; in smaller ones the threads wait for each other
 
 __all__ = ["Optimizer", "max_violation", "move_bias", "move_biases"]
 
 
 class Optimizer:
-    """AdamW's two moments and the average, each laid out like the parameters."""
+    """AdamW's two moments and the average, each laid out like the parameters.
+
+    With `ema_decay` 0 there is no average: `.average` is the parameters themselves.
+    """
 
     def __init__(self, parameters: Parameters, config: TrainConfig) -> None:
         self.parameters, self.config = parameters, config
         self.m, self.v = parameters.like(), parameters.like()
-        self.average = Parameters(parameters.config, parameters.buffer.copy())
+        averaging = config.ema_decay > 0
+        self.average = Parameters(parameters.config, parameters.buffer.copy()) if averaging else parameters
 
     def norm(self, gradients: Parameters) -> float:
         """Norm of the whole gradient."""
@@ -54,45 +58,35 @@ class Optimizer:
         """Step `number` (from 1) of AdamW at a learning rate, then the average.
 
         norm: of the gradient, which is scaled to at most `clip_norm` on the way.
+        machine: one of the caller's, which may trace, takes the buffer whole.
         """
-        p, split = self.parameters, self.parameters.decayed
-        parts = shares(p.trained, 1 if machine else workers())
-        own, clip = machine or Machine(), min(1.0, self.config.clip_norm / max(norm, 1e-30))
+        p, own = self.parameters, machine or Machine()
+        clip = min(1.0, self.config.clip_norm / max(norm, 1e-30))
+        parts = shares(p.buffer.size, 1 if machine else workers())
 
         def shard(i: int) -> None:
-            for first, last, decay in ((0, split, self.config.weight_decay), (split, p.trained, 0.0)):
-                here = slice(max(first, parts[i].start), min(last, parts[i].stop))
-                if here.start < here.stop:
-                    self._adamw(own, gradients, here, number, rate, decay, clip)
-            self._move_average(parts[i], number)
+            size = p.buffer.size if machine else CACHED
+            for start in range(parts[i].start, parts[i].stop, size):
+                block = slice(start, min(start + size, parts[i].stop))
+                self._step_block(own, gradients, block, number, rate, clip)
 
         run_shards(shard, len(parts), len(parts))
-        self._move_average(
-            slice(p.trained, p.buffer.size), number
-        )  # the biases have no gradient but an average
 
-    def _adamw(
-        self,
-        machine: Machine,
-        gradients: Parameters,
-        here: slice,
-        number: int,
-        rate: float,
-        decay: float,
-        clip: float,
+    def _step_block(
+        self, machine: Machine, gradients: Parameters, block: slice, number: int, rate: float, clip: float
     ) -> None:
-        c = self.config
-        w, g, m, v = (p.buffer[here] for p in (self.parameters, gradients, self.m, self.v))
-        machine.adamw(w, g, m, v, rate, c.beta1, c.beta2, c.eps, decay, number, clip, at="update.adamw")
-
-    def _move_average(self, here: slice, number: int) -> None:
-        """average += (1 - decay) (w - average); early steps forget faster, lest the first values stay."""
-        part = np.float32(1 - min(self.config.ema_decay, number / (number + 10)))
-        for start in range(here.start, here.stop, AVERAGE_BLOCK):
-            block = slice(start, min(start + AVERAGE_BLOCK, here.stop))
-            step = self.parameters.buffer[block] - self.average.buffer[block]
-            step *= part
-            self.average.buffer[block] += step
+        """All that happens to one stretch of the buffer, while it is in the cache."""
+        c, p = self.config, self.parameters
+        for first, last, decay in ((0, p.decayed, c.weight_decay), (p.decayed, p.trained, 0.0)):
+            here = slice(max(first, block.start), min(last, block.stop))
+            if here.start < here.stop:
+                w, g, m, v = (x.buffer[here] for x in (p, gradients, self.m, self.v))
+                machine.adamw(
+                    w, g, m, v, rate, c.beta1, c.beta2, c.eps, decay, number, clip, at="update.adamw"
+                )
+        if self.average is not p:  # biases have no gradient but an average; early steps forget faster
+            part = 1 - min(c.ema_decay, number / (number + 10))
+            machine.average(self.average.buffer[block], p.buffer[block], part, at="update.average")
 
 
 def move_bias(bias: NDArray[np.float32], load: NDArray[np.int64], speed: float) -> None:

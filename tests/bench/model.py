@@ -153,14 +153,14 @@ def train(ours: Model, theirs: dict[str, torch.nn.Module]) -> Task:
 
 def our_step(model: Model, tokens: np.ndarray) -> Callable[[], float]:
     """One step of ours on fixed tokens, returning the loss before it."""
-    optimizer = Optimizer(model.parameters, TrainConfig(clip_norm=1.0))
+    optimizer = Optimizer(model.parameters, TrainConfig(clip_norm=1.0, ema_decay=0.0))
     gradients, scratch, steps = model.parameters.like(), [], [0]
 
     def run() -> float:
         steps[0] += 1
         losses, _ = accumulate(model.parameters, tokens, LossOptions(), gradients, scratch=scratch)
-        optimizer.clip(gradients)
-        optimizer.step(gradients, steps[0], RATE)
+        norm = optimizer.norm(gradients)
+        optimizer.step(gradients, norm, steps[0], RATE)
         return float(losses["main"])
 
     return run

@@ -18,6 +18,7 @@ NO_BACKWARD = {
     "add": "the gradient of a sum is passed on as it is",
     "top_k": "a choice has no gradient",
     "adamw": "the update is not part of the loss",
+    "average": "nor is the average of the parameters",
 }
 
 
