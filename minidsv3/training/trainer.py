@@ -56,6 +56,7 @@ class StepReport:
     tokens: int
     seconds: float
     max_violation: list[float]  # of each MoE layer, on this batch
+    loads: list[list[int]]  # tokens each expert got, of each MoE layer, the MTP modules' last
     bias_range: list[float]  # lowest and highest router bias
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,6 +116,7 @@ class Trainer:
             tokens=len(ids) * self.plan.seq_len,
             seconds=time.perf_counter() - start,
             max_violation=[float(x) for x in max_violation(loads)] if loads.size else [],
+            loads=loads.tolist(),
             bias_range=[float(biases.min()), float(biases.max())] if biases.size else [],
         )
 
