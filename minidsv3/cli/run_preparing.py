@@ -42,10 +42,16 @@ from minidsv3.training import (
     read_text,
     train_tokenizer,
 )
+from minidsv3.training.run_folder import checkpoint_step
 
 __all__ = ["Settings", "begin", "configure", "reopen"]
 
 CALIBRATION_STEPS = 4
+# what the end of a run wants to know of its start
+FACTS = (
+    "preset", "seed", "source", "note", "held_out_bytes", "untrained_bits_per_byte",
+    "untrained_max_violation", "prepare_seconds",
+)  # fmt: skip
 MOST_PARAMETERS = 500_000_000  # five copies in memory: weights, gradient, two moments, average
 MOST_TOKENS = 1_000_000  # a step
 
@@ -127,6 +133,8 @@ def configure(settings: Settings) -> tuple[ModelConfig, TrainConfig]:
             known = sorted(names[ModelConfig] | names[TrainConfig])
             raise ValueError(f"--set: unknown field {name!r}: {near(name, known)}")
         (model if name in names[ModelConfig] else training)[name] = _value(text)
+    if settings.minutes is not None and not 0 < settings.minutes < 10_000:
+        raise ValueError(f"expected --minutes above 0 and below 10000, got {settings.minutes:g}")
     config = ModelConfig.preset(settings.preset, **model)
     plan = TrainConfig.preset(settings.preset, **training)
     if settings.steps is not None:
@@ -162,8 +170,6 @@ def calibrated(
     talk: Console,
 ) -> TrainConfig:
     """Time a few steps of the full batch on a trainer that is thrown away; fix the number of steps."""
-    if not 0 < minutes < 10_000:
-        raise ValueError(f"expected --minutes above 0 and below 10000, got {minutes:g}")
     trial = replace(plan, steps=1 + CALIBRATION_STEPS, ramp_steps=0)
     trainer = Trainer(config, trial, prepare(split, tokenizer, trial).stream)
     trainer.step()  # the first is slow: memory is new
@@ -193,8 +199,15 @@ def report_plan(trainer: Trainer, documents: int, talk: Console) -> None:
 def reopen(path: Path, talk: Console) -> tuple[RunFolder, Trainer]:
     """Go on with a run, at its newest checkpoint."""
     run = RunFolder.open(path)
+    if missing := [name for name in FACTS if name not in run.facts]:
+        raise ValueError(
+            f"{path / 'run.json'}: expected facts {', '.join(FACTS)}, got none of {missing[0]!r}"
+        )
     trainer = run.trainer()
     talk.print(f"resuming {path} at step {trainer.steps_done} of {run.plan.steps}")
+    for folder in run.checkpoints():
+        if checkpoint_step(folder) > trainer.steps_done:
+            talk.print(f"  {folder.name} cannot be read; its steps run again")
     if (then := run.facts.get("workers")) not in (None, workers()):
         talk.print(
             f"  it began on {then} cores and goes on with {workers()}: sums round differently in last bits"

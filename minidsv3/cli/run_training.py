@@ -29,7 +29,6 @@ from minidsv3.training import (
     StepReport,
     Trainer,
 )
-from minidsv3.training.run_folder import checkpoint_step
 
 __all__ = ["summary", "train"]
 
@@ -42,6 +41,7 @@ PLAIN_LINES = 30  # a run prints about so many
 
 def train(run: RunFolder, trainer: Trainer, talk: Console) -> bool:
     """Train to the plan's end, or to Ctrl-C: False. Whatever happens, the run can be resumed."""
+    first = trainer.steps_done
     try:
         with _Progress(run, trainer, talk) as progress, _interruptible() as asked:
             while not trainer.finished and not asked:
@@ -50,7 +50,7 @@ def train(run: RunFolder, trainer: Trainer, talk: Console) -> bool:
                 progress.show(report)
                 if trainer.steps_done % run.plan.checkpoint_every == 0 and not trainer.finished:
                     run.save(trainer)
-            if not trainer.finished or checkpoint_missing(run):
+            if not trainer.finished or trainer.steps_done > first:  # a damaged one of this step is replaced
                 run.save(trainer)
     except Diverged as error:
         raise EnvironmentProblem(f"training stopped: {error}\n{_where_to_go_on(run)}") from error
@@ -59,12 +59,6 @@ def train(run: RunFolder, trainer: Trainer, talk: Console) -> bool:
             f"could not write to the run folder: {error}\n{_where_to_go_on(run)}"
         ) from error
     return trainer.finished
-
-
-def checkpoint_missing(run: RunFolder) -> bool:
-    """Whether the last step has no checkpoint yet."""
-    found = run.checkpoints()
-    return not found or checkpoint_step(found[-1]) < run.plan.steps
 
 
 def _where_to_go_on(run: RunFolder) -> str:

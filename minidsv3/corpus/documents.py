@@ -80,7 +80,10 @@ def read_documents(paths: Iterable[str | os.PathLike[str]], limit: int = FILE_LI
     """
     if isinstance(paths, str):
         raise ValueError(f"expected a list of paths, got the string {paths!r}")
-    roots = [Path(path) for path in paths]
+    given = [os.fspath(path) for path in paths]
+    if "" in given:  # Path("") is the current folder, which nobody meant
+        raise ValueError(f"expected files or folders, got an empty name in {given}")
+    roots = [Path(path) for path in given]
     found: dict[Path, Document] = {}
     for path, document in chain.from_iterable(_read(root, limit) for root in roots):
         found.setdefault(path, document)

@@ -101,6 +101,8 @@ class RunFolder:
             raise ValueError(f"expected the folder of a run, with run.json in it, got {path}: {_what(path)}")
         try:
             table = json.loads((path / "run.json").read_text(encoding="utf-8"))
+            if not isinstance(table, dict):
+                raise ValueError(f"expected an object, got {type(table).__name__}")
             schema = table["schema"]
             if schema != SCHEMA:
                 raise ValueError(f"expected schema {SCHEMA!r}, got {schema!r}")

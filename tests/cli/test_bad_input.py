@@ -1,5 +1,6 @@
 """Every bad input of a run ends with exit code 2 and a message that names what was expected and what came."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], *words: st
         (["run", "--set", "dim"], ("FIELD=VALUE", "dim")),
         (["run", "--steps", "0"], ("steps >= 1", "0")),
         (["run", "--seed", "-1"], ("--seed", "-1")),
+        (["run", "--minutes", "0"], ("--minutes", "0")),
+        (["run", "--text", ""], ("empty name",)),
         (["run", "--hardware", "h8000"], ("h800",)),
         (["run", "--set", "dim=wide"], ("whole number", "wide")),
     ],
@@ -73,3 +76,33 @@ def test_folder_that_holds_something(
 def test_folder_that_is_no_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     refused(["run", "--resume", str(tmp_path)], capsys, "run.json", "note.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "line 1 column 1"),
+        ("[]", "expected an object, got list"),
+        ("null", "expected an object, got NoneType"),
+        ("{}", "no field 'schema'"),
+    ],
+)
+def test_a_run_json_that_is_none(
+    content: str, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "run.json").write_text(content)
+    assert main(["run", "--resume", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "run.json" in said
+    assert words in said
+
+
+def test_a_run_without_the_facts_of_its_start(
+    capsys: pytest.CaptureFixture[str], tiny_run: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert main([*tiny_run, "--steps", "2", "--out", str(out)]) == 0
+    table = json.loads((out / "run.json").read_text())
+    del table["facts"]["held_out_bytes"]
+    (out / "run.json").write_text(json.dumps(table))
+    refused(["run", "--resume", str(out)], capsys, "run.json", "'held_out_bytes'")

@@ -133,3 +133,17 @@ def test_a_full_disk_keeps_the_last_checkpoint(tiny_run: list[str], tmp_path: Pa
     assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-000002"]
     assert main(["run", "--resume", str(out)]) == 0
     assert (out / "report.txt").is_file()
+
+
+def test_a_damaged_checkpoint_is_named_and_an_older_one_serves(
+    tiny_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main([*tiny_run, "--steps", "4", "--out", str(out)]) == 0
+    weights = out / "checkpoints" / "step-000004" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    capsys.readouterr()
+    assert main(["run", "--resume", str(out)]) == 0
+    assert "at step 2 of 4\n  step-000004 cannot be read" in capsys.readouterr().err
+    assert weights.read_bytes() == whole
