@@ -86,6 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"minidsv3: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "minidsv3").startswith("minidsv3"):
+            raise
+        print(
+            f"minidsv3: expected the package {error.name}, which pip installs with this one", file=sys.stderr
+        )
+        return 3
     except (EnvironmentProblem, OSError, MemoryError) as error:
         print(f"minidsv3: {str(error) or type(error).__name__}", file=sys.stderr)
         return 3

@@ -35,8 +35,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     from minidsv3.cli.models import model_argument
 
-    parser.add_argument("--preset", default="nano", help="sizes, with random weights (nano)")
-    model_argument(parser)
+    parser.add_argument("--preset", help="sizes, with random weights (nano)")
+    model_argument(parser, "none: the preset's sizes")
     parser.add_argument(
         "--batch", type=int, default=1, metavar="B", help="sequences of the training step (1)"
     )
@@ -56,11 +56,13 @@ def main(args: argparse.Namespace) -> int:
     hardware = load_hardware(args.hardware)
     parameters, plan, name = _sizes(args)
     training, decode = _bills(parameters, plan, args.batch, hardware)
+    cached = _cached(parameters, plan)
     facts = {"schema": SCHEMA, "model": name, "batch": args.batch, "seq_len": plan.seq_len}
+    facts |= {"decode_cached": cached}
     if args.json:
         print_json(facts | {"training_step": _plain(training), "decode_step": _plain(decode)})
     else:
-        _print(args, plan.seq_len, training, decode)
+        _print(args, plan.seq_len, cached, training, decode)
     return 0
 
 
@@ -77,8 +79,10 @@ def _sizes(args: argparse.Namespace) -> "tuple[Parameters, TrainConfig, str]":
         raise ValueError(
             f"expected --batch, --seq and --rows >= 1, got {args.batch}, {args.seq} and {args.rows}"
         )
-    plan = TrainConfig.preset("nano" if args.model else args.preset)
-    config = ModelConfig.preset(args.preset)
+    if args.model and args.preset:
+        raise ValueError(f"expected --preset or --model, got both: {args.preset} and {args.model}")
+    preset = args.preset or "nano"
+    plan, config = TrainConfig.preset(preset), ModelConfig.preset(preset)
     if args.model:
         model = Model.load(find_model(args.model))
         parameters, config, name = model.parameters, model.config, str(args.model)
@@ -87,7 +91,7 @@ def _sizes(args: argparse.Namespace) -> "tuple[Parameters, TrainConfig, str]":
     plan = TrainConfig.from_dict(plan.to_dict() | changes)
     _check_laptop_size(config, args.batch * length)
     if not args.model:
-        parameters, name = Parameters.initialise(config, np.random.default_rng(0)), args.preset
+        parameters, name = Parameters.initialise(config, np.random.default_rng(0)), preset
     return parameters, plan, name
 
 
@@ -102,6 +106,11 @@ def _check_laptop_size(config: Any, tokens: int) -> None:
         )
 
 
+def _cached(parameters: "Parameters", plan: "TrainConfig") -> int:
+    """Tokens in the cache in front of the decoded one, which needs room too."""
+    return min(plan.seq_len, parameters.config.max_seq_len - 1)
+
+
 def _bills(parameters: "Parameters", plan: "TrainConfig", batch: int, hardware: Any) -> "tuple[Bill, Bill]":
     """Bills on random token ids."""
     import numpy as np
@@ -110,7 +119,7 @@ def _bills(parameters: "Parameters", plan: "TrainConfig", batch: int, hardware: 
 
     rng, V, T = np.random.default_rng(0), parameters.config.vocab_size, plan.seq_len
     stream = rng.integers(0, V, batch * T + 1, dtype=np.int32)  # [B T + 1]
-    prompt = stream[: min(T, parameters.config.max_seq_len - 1)].tolist()
+    prompt = stream[: _cached(parameters, plan)].tolist()
     return (
         training_step_bill(parameters, plan, stream, batch, hardware),
         decode_step_bill(parameters, prompt, hardware),
@@ -121,7 +130,7 @@ def _plain(bill: "Bill") -> dict[str, Any]:
     return {name: value for name, value in bill.to_dict().items() if name != "lines"}
 
 
-def _print(args: argparse.Namespace, length: int, training: "Bill", decode: "Bill") -> None:
+def _print(args: argparse.Namespace, length: int, cached: int, training: "Bill", decode: "Bill") -> None:
     from minidsv3.cli.terminal import results
     from minidsv3.show.numbers import size
     from minidsv3.show.tables import BillTable, RollUp, bill_summary
@@ -129,7 +138,7 @@ def _print(args: argparse.Namespace, length: int, training: "Bill", decode: "Bil
     console = results()
     titles = (
         f"one training step of {args.batch} x {length} tokens",
-        f"one decode step behind {length} cached tokens",
+        f"one decode step behind {cached} cached tokens",
     )
     for title, bill in zip(titles, (training, decode), strict=True):
         console.print(title, style="bold cyan")

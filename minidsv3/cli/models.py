@@ -22,10 +22,10 @@ from minidsv3.training import newest_run
 __all__ = ["find_model", "find_tokenizer", "model_argument", "open_model", "prompt_ids"]
 
 
-def model_argument(parser: argparse.ArgumentParser) -> None:
-    """The option that names a model."""
+def model_argument(parser: argparse.ArgumentParser, default: str = "the newest of ./runs") -> None:
+    """The option that names a model.  default: what stands in for it, in words."""
     parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="a run folder or a model folder (the newest of ./runs)"
+        "--model", type=Path, metavar="DIR", help=f"a run folder or a model folder ({default})"
     )
 
 
@@ -80,6 +80,8 @@ def prompt_ids(prompt: str, model: Model, tokenizer: Tokenizer, room: int = 0) -
         raise ValueError("expected a prompt, got an empty text")
     ids = [tokenizer.eos, *tokenizer.encode(prompt, special=True)]
     longest = model.config.max_seq_len - room
+    if longest < 1:
+        raise ValueError(f"expected at most {model.config.max_seq_len - 1} new tokens, got {room}")
     if len(ids) > longest:
         raise ValueError(f"expected a prompt of at most {longest} tokens, got {len(ids)}")
     return ids

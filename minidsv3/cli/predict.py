@@ -44,6 +44,8 @@ def main(args: argparse.Namespace) -> int:
     from minidsv3.cli.models import open_model, prompt_ids
     from minidsv3.cli.terminal import print_json, talk
 
+    if args.seed < 0:
+        raise ValueError(f"expected --seed >= 0, got {args.seed}")
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     model, tokenizer, folder = open_model(args.model)
     ids = prompt_ids(prompt, model, tokenizer, args.tokens)
@@ -70,16 +72,16 @@ def _drafts(drafts: dict[str, int]) -> str:
 
 
 def _writer(prompt: str, tokenizer: Any) -> Any:
-    """Print the prompt, and then each token as it comes."""
+    """Print each token as it comes; in front of the first one, when nothing can be refused, the prompt."""
     from minidsv3.cli.terminal import results
     from minidsv3.tokenizer import StreamDecoder
 
     results()  # sets how characters that the encoding has not are written
-    print(prompt, end="", flush=True)
-    stream = StreamDecoder(tokenizer)
+    stream, front = StreamDecoder(tokenizer), [prompt]
 
     def write(token: int) -> None:
-        if token != tokenizer.eos:
-            print(stream.push(token), end="", flush=True)
+        print("".join(front), end="")
+        front.clear()
+        print("" if token == tokenizer.eos else stream.push(token), end="", flush=True)
 
     return write

@@ -3,7 +3,7 @@
 The tokenizer is that of `--model` or `--tokenizer`, else that of the newest run below ./runs, else one that
 has learned nothing: its tokens are single bytes, which is where every byte-level BPE begins.
 
-Does: encode, show, check that decoding gives the text back. Does not: learn (`minidsv3 run`).
+Does: encode, show. Does not: learn (`minidsv3 run`).
 
 Next: minidsv3.cli.ops
 """
@@ -72,7 +72,9 @@ def _tokenizer(args: argparse.Namespace) -> "tuple[Tokenizer, str]":
         raise ValueError("expected --model or --tokenizer, got both")
     path: Path | None = args.tokenizer
     if path is not None and not path.is_file():
-        raise ValueError(f"expected a tokenizer.json, got {path}: no such file")
+        raise ValueError(
+            f"expected a tokenizer.json, got {path}: {'a folder' if path.is_dir() else 'no such file'}"
+        )
     if path is None and (args.model or newest_run("runs")):
         path = find_tokenizer(find_model(args.model))
     if path is None:

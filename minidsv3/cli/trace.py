@@ -69,6 +69,9 @@ def _no_rows(args: argparse.Namespace, layers: int) -> str:
     from minidsv3.config import near
     from minidsv3.machine import catalogue
 
-    where = "" if args.layer is None else f" in layer {args.layer} of 0 .. {layers - 1}"
-    known = near(args.op, sorted(catalogue()))
-    return f"expected ops of a forward pass, got none that match {args.op!r}{where}: {known}"
+    if args.layer is None:
+        known = near(args.op, sorted(catalogue()))
+        return f"expected ops of a forward pass, got none that match {args.op!r}: {known}"
+    if not 0 <= args.layer < layers:
+        return f"expected ops of a forward pass, got none in layer {args.layer} of 0 .. {layers - 1}"
+    return f"expected ops of a forward pass, got none that match {args.op!r} in layer {args.layer}"

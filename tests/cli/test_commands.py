@@ -98,14 +98,21 @@ def test_predict_takes_a_model_folder(finished_run: Path, capsys: pytest.Capture
         (["predict", "x", "--tokens", "9999"], "at most"),
         (["predict", "x", "--temperature", "-1"], "temperature"),
         (["trace", "x", "--op", "mla.kv_dwn"], "did you mean 'mla.kv_down'"),
+        (["predict", "x", "--tokens", "99999"], "at most 2047 new tokens, got 99999"),
+        (["predict", "x", "--tokens", "0"], "max_new_tokens >= 1"),
+        (["predict", "x", "--seed", "-1"], "--seed >= 0, got -1"),
         (["trace", "x", "--layer", "9"], "layer 9 of 0 .. 1"),
+        (["trace", "x", "--layer", "0", "--op", "head.*"], "match 'head.*' in layer 0"),
+        (["bill", "--preset", "mini"], "got both: mini"),
     ],
 )
 def test_bad_requests(
     arguments: list[str], words: str, finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*arguments, "--model", str(finished_run)]) == 2
-    assert words in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert words in said.err
+    assert not said.out
 
 
 def test_no_model(
@@ -155,6 +162,9 @@ def test_bill(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(step, dict)
     assert step["total"]["matrix_flops"] > 0
     assert "attention" in out_of(["bill", "--model", str(finished_run), "--seq", "16"], capsys)
+    assert table["decode_cached"] == 16
+    whole = out_of(["bill", "--preset", "mini", "--seq", "256"], capsys)
+    assert "behind 256 cached tokens" in whole
     assert main(["bill", "--preset", "v3"]) == 2
     assert "laptop" in capsys.readouterr().err
 
@@ -170,6 +180,24 @@ def python(code: str, **environment: str) -> str:
         [sys.executable, "-c", code], capture_output=True, check=True, env=os.environ | environment
     )
     return done.stdout.decode("latin-1")
+
+
+def test_a_missing_package_is_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "minidsv3.cli.ops", None)
+    with pytest.raises(ModuleNotFoundError):  # a part of ours that is missing is a defect, and shown as one
+        main(["ops"])
+    monkeypatch.delitem(sys.modules, "minidsv3.cli.ops")
+
+    def gone(args: object) -> int:
+        raise ModuleNotFoundError("No module named 'rich'", name="rich")
+
+    import minidsv3.cli.ops
+
+    monkeypatch.setattr(minidsv3.cli.ops, "main", gone)
+    assert main(["ops"]) == 3
+    assert "the package rich" in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy() -> None:
