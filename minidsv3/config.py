@@ -120,6 +120,12 @@ class ModelConfig:
             elif field.type is int and value < (0 if field.name in _MAY_BE_ZERO else 1):
                 least = 0 if field.name in _MAY_BE_ZERO else 1
                 said.append(f"expected {field.name} >= {least}, got {value}")
+            elif field.type is float and not (_is_finite(value) and value > 0):
+                said.append(f"expected {field.name} to be a number above 0, got {value!r}")
+            elif field.type is bool and not isinstance(value, bool):
+                said.append(f"expected {field.name} to be true or false, got {value!r}")
+            elif field.name == "rope_scaling" and not isinstance(value, RopeScaling | None):
+                said.append(f"expected {field.name} to be a table or null, got {value!r}")
         if said:
             return said
         if self.qk_rope_head_dim % 2:
@@ -303,6 +309,10 @@ def _mscale(factor: float, weight: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
 
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _check_fields(cls: type, table: Mapping[str, Any], what: str) -> None:
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for name in table:
@@ -360,8 +370,13 @@ class TrainConfig:
                 raise ValueError(
                     f"train config: expected {field.name} to be a whole number >= 0, got {value!r}"
                 )
+            if field.type is float and not (_is_finite(value) and value >= 0):
+                raise ValueError(f"train config: expected {field.name} to be a number >= 0, got {value!r}")
             if field.name.endswith(("_until", "_from", "_rate")) and not 0 <= value <= 1:
                 raise ValueError(f"train config: expected {field.name} between 0 and 1, got {value!r}")
+        for name in ("beta1", "beta2", "ema_decay"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"train config: expected {name} below 1, got {getattr(self, name)}")
         for name in ("steps", "seq_len", "batch_sequences", "ramp_start_sequences", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train config: expected {name} >= 1, got {getattr(self, name)}")

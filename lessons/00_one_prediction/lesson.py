@@ -146,9 +146,9 @@ print(f"{most.name} moves most; {most.bytes[kind] / sum(most.bytes.values()):.0%
 
 # %% [markdown] Where to go from here
 # One prediction reads almost every weight it meets and does little with each: it is bound by memory. That
-# is why V3 keeps a latent and not keys and values (lesson 05), chooses few experts of many (lesson 07),
-# and why serving lives on batches. What V3's cache keeps of a token, 61 layers of 576 numbers, you saw
-# above.
+# is why V3 keeps a latent and not keys and values (section 2.1.1 of the report), chooses few experts of
+# many (section 2.1.2), and why serving lives on batches. What V3's cache keeps of a token, 61 layers of 576
+# numbers, you saw above.
 #
 # Now write the softmax: `minidsv3 check 00`. See an op: `minidsv3 ops mla.softmax`. See all of them:
-# `minidsv3 trace`.
+# `minidsv3 ops`. See this prediction with a model you trained: `minidsv3 trace "def add(a, b):"`.

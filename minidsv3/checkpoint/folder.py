@@ -49,6 +49,8 @@ def read_folder(folder: FilePath) -> tuple[ModelConfig, dict[str, Tensor]]:
     folder = Path(folder)
     if not (folder / CONFIG).is_file():
         why = "no such file in it" if folder.is_dir() else "no such folder"
+        if (folder / "model" / CONFIG).is_file():
+            why = f"that is a run folder; its model is {folder / 'model'}"
         raise ValueError(f"expected a model folder with {CONFIG}, got {folder}: {why}")
     config = from_hugging_face(_load_json(_inside(folder, CONFIG)), str(folder / CONFIG))
     tensors = _read_tensors(folder)

@@ -36,9 +36,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--text", nargs="+", metavar="PATH", default=[], help="files or folders to learn from"
     )
     parser.add_argument(
-        "--preset", default="nano", help=f"model and plan: {', '.join(preset_names())} (nano)"
+        "--preset", metavar="NAME", help=f"model and plan: {', '.join(preset_names())} (nano)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights, document order and batches (0)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of weights, document order and batches (0)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="train N steps, not the preset's number")
     length.add_argument(
@@ -88,7 +88,9 @@ def main(args: argparse.Namespace) -> int:
 def _check_resume(args: argparse.Namespace) -> None:
     """A resumed run has its plan already."""
     given = [
-        f"--{name}" for name in ("text", "steps", "minutes", "set") if getattr(args, name) not in (None, [])
+        f"--{name}"
+        for name in ("text", "preset", "seed", "steps", "minutes", "set")
+        if getattr(args, name) not in (None, [])
     ]
     if args.resume and given:
         raise ValueError(
@@ -100,13 +102,14 @@ def _settings(args: argparse.Namespace) -> Any:
     from minidsv3.cli.run_preparing import Settings
     from minidsv3.training import free_run_path
 
-    if args.seed < 0:
-        raise ValueError(f"expected --seed >= 0, got {args.seed}")
+    preset, seed = args.preset or "nano", args.seed or 0
+    if seed < 0:
+        raise ValueError(f"expected --seed >= 0, got {seed}")
     return Settings(
-        out=args.out or free_run_path("runs", args.preset.replace("/", "-")),
+        out=args.out or free_run_path("runs", preset.replace("/", "-")),
         text=args.text,
-        preset=args.preset,
-        seed=args.seed,
+        preset=preset,
+        seed=seed,
         steps=args.steps,
         minutes=args.minutes,
         changes=tuple(args.set),

@@ -138,8 +138,8 @@ def _check_prompt(model: Model, prompt_ids: ArrayLike, new: int) -> Ids:
     ids = ids[None] if ids.ndim == 1 else ids
     if ids.size == 0:
         raise ValueError(f"expected a prompt of at least one token id, got {np.shape(prompt_ids)}")
-    if new < 1:
-        raise ValueError(f"expected max_new_tokens >= 1, got {new}")
+    if not float(new).is_integer() or new < 1:
+        raise ValueError(f"expected a whole number max_new_tokens >= 1, got {new!r}")
     ids = model.check_tokens(ids)
     if ids.shape[1] + new > longest:
         raise ValueError(f"expected prompt and new tokens <= {longest} together, got {ids.shape[1]} + {new}")

@@ -150,7 +150,8 @@ def _as_pairs(x: Array) -> Array:
 def softmax(scores: Array, first: int = 0, at: str = "") -> Array:
     """Causal softmax over the last axis, in place.
 
-    scores: [..., T, S]; row t is the query at position first + t and may see keys 0 .. first + t.
+    scores: [..., T, S]; row t is the query at position first + t and may see keys 0 .. first + t. A single
+    query is the last of its sequence, S = first + 1, and sees all.
     """
     T = scores.shape[-2]
     if T > 1:  # every query of the block sees the keys in front of it; the mask concerns the block's own

@@ -7,7 +7,7 @@ wherever the biased scores of the kept groups are negative. The bias never reach
 through the weights (sigmoid, division), not through the choice, and never reach the bias.
 
 Does: the choice and its backward. Does not: move tokens (`experts`), update the bias
-(`minidsv3.training.balance`).
+(`minidsv3.training.optimizer`).
 
     >>> import numpy as np
     >>> from minidsv3.config import ModelConfig

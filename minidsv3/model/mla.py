@@ -65,8 +65,9 @@ class Projected(NamedTuple):
 
 
 class MLASaved(NamedTuple):
-    """What the backward needs. Keys, values and probabilities are kept: recomputing them would cost a third
-    of the forward again, and a laptop has the memory (V3 recomputes the up-projections, section 3.2.3).
+    """What the backward needs. Keys, values and probabilities are kept: a laptop has the memory, and
+    recomputing them would take their products and exponentials again (V3, short of memory, recomputes the
+    up-projections, section 3.2.3).
     """
 
     x: Projected

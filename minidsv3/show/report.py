@@ -33,6 +33,7 @@ from minidsv3.show.tables import BillTable, RollUp, bill_summary, facts_table, p
 
 __all__ = ["bits_table", "report_page", "report_picture"]
 
+WRITTEN = "<|>"  # stands where what the model wrote begins, and where it ends in front of a suffix
 TAIL = 6  # lines of a prompt, or of what follows a hole, that are shown
 MOST_LINES = 24  # of what the model writes
 LOADS = "expert load: MaxVio = max / mean - 1; worst and last: means of 20 training steps"
@@ -108,8 +109,10 @@ def _load_table(violation: Mapping[str, Sequence[float]], loads: Sequence[Sequen
 
 def _sample(sample: Mapping[str, Any]) -> RenderableType:
     shown = Text("".join(sample["prompt"].splitlines(keepends=True)[-TAIL:]), style="dim")
+    shown.append(WRITTEN, "bold")  # a mark, since colour alone says nothing in a file
     shown.append(_first_lines(sample["text"], MOST_LINES), "bold green")
     if "suffix" in sample:
+        shown.append(WRITTEN, "bold")
         shown.append(_first_lines(sample["suffix"], TAIL), "dim")
     shown.rstrip()
     facts = {"new tokens": str(sample["new_tokens"])}

@@ -94,7 +94,8 @@ def _evaluate_group(
         counted = np.arange(k, T) >= skip[:, None]  # target j is predicted by depth k if j >= k
         bits[k] = -np.log2(np.maximum(p[counted], 1e-30), dtype=np.float64).sum()
         counts[k] = counted.sum()
-    return bits, counts, expert_loads(saved)
+    idle = parameters.config.n_mtp_layers - depths  # modules that a window too short for them did not run
+    return bits, counts, np.pad(expert_loads(saved), ((0, idle), (0, 0)))  # [MoE layers, E]
 
 
 def compressed_bits_per_byte(texts: Sequence[bytes]) -> dict[str, float]:

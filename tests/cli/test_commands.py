@@ -220,3 +220,12 @@ def test_colour_only_where_asked(finished_run: Path) -> None:
         assert "\x1b" not in python(code, **{unset: ""})
     assert "\x1b[" in python(code, FORCE_COLOR="1", TERM="xterm")
     assert "\x1b[3" not in python(code, FORCE_COLOR="1", NO_COLOR="1", TERM="xterm")
+
+
+@pytest.mark.parametrize("word", ["gate", "gate.*"])
+def test_the_first_part_of_an_op_or_a_pattern_gives_a_table(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [op["id"] for op in json_of(["ops", word], capsys)["ops"]]  # type: ignore[attr-defined]
+    assert found
+    assert all(op.startswith("gate.") for op in found)
