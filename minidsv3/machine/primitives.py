@@ -42,10 +42,10 @@ def linear(x: Array, W: Array, at: str = "", out: Array | None = None) -> Array:
     depend on how many rows came along, which decoding relies on. (`dot` calls the BLAS with less ceremony
     than `matmul`.)
     """
-    if x.shape[0] > FEW:
-        return np.matmul(x, W.T, out=out)
     if x.shape[0] == 1:
         return x.dot(W.T, out)
+    if x.shape[0] > FEW:
+        return np.matmul(x, W.T, out=out)
     y = np.empty((len(x), len(W)), x.dtype) if out is None else out  # [N, R]
     for i in range(len(x)):
         x[i : i + 1].dot(W.T, y[i : i + 1])
@@ -94,8 +94,11 @@ def embedding_backward(d_x: Array, table: Array, ids: Array, at: str = "") -> Ar
 def rmsnorm(x: Array, gain: Array, eps: float, at: str = "") -> tuple[Array, Array]:
     """Divide each row by its root mean square.  x: [N, D]  gain: [D]  ->  y [N, D], r = 1/rms [N, 1]."""
     if len(x) <= FEW:  # a few roots are quicker taken one by one
-        D = x.shape[1]
-        r = np.array([[(square / D + eps) ** -0.5] for square in np.vecdot(x, x).tolist()], x.dtype)  # [N, 1]
+        D, squares = x.shape[1], np.vecdot(x, x)  # [N]
+        if len(x) == 1:
+            r = np.array([[(squares.item() / D + eps) ** -0.5]], x.dtype)  # [1, 1]
+        else:
+            r = np.array([[(square / D + eps) ** -0.5] for square in squares.tolist()], x.dtype)  # [N, 1]
         y = x * r  # [N, D]
         y *= gain
         return y, r
@@ -124,7 +127,7 @@ def rmsnorm_backward(d_y: Array, x: Array, gain: Array, r: Array, at: str = "") 
 
 def rope(x: Array, rotation: Array, at: str = "") -> Array:
     """Turn neighbouring pairs (2i, 2i+1), in place.  x: [B, T, (H,) R]  rotation: [T, R/2], complex."""
-    pairs = _as_pairs(x)  # [B, T, (H,) R/2]
+    pairs = x.view(rotation.dtype)  # [B, T, (H,) R/2] neighbours as complex numbers
     if len(rotation) <= FEW:  # one position at a time: where a pair lies in a longer loop shows in its bits
         for t, turn in enumerate(rotation):
             there = pairs[:, t]  # [B, (H,) R/2]
@@ -137,11 +140,6 @@ def rope(x: Array, rotation: Array, at: str = "") -> Array:
 def rope_backward(d_x: Array, rotation: Array, at: str = "") -> Array:
     """The backward of a rotation is the rotation back, in place."""
     return rope(d_x, rotation.conj())
-
-
-def _as_pairs(x: Array) -> Array:
-    """View neighbours as complex numbers; x may be a slice of wider rows."""
-    return x.view(np.complex64 if x.dtype == np.float32 else np.complex128)
 
 
 # ---- softmax, activations ----------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def experts_decode(machine: Machine, u: Array, routing: Routing, W_gate_up: Arra
     """
     (K, M), plan = (routing.indices.shape[1], W_down.shape[2]), _plan_for_one(routing.indices.shape[1])
     copies = machine.dispatch(u, plan, at="experts.dispatch")  # [K, D]
-    both, y = np.empty((K, 2 * M), u.dtype), np.empty_like(copies)  # [K, 2 M], [K, D]
+    both, y = np.empty((K, 2 * M), u.dtype), np.empty(copies.shape, u.dtype)  # [K, 2 M], [K, D]
     chosen = routing.indices[0].tolist()
     for machine.expert, row, result in zip(chosen, copies[:, None], both[:, None], strict=True):
         machine.linear(row, W_gate_up[machine.expert], at="experts.gate_up", out=result)

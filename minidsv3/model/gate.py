@@ -66,12 +66,13 @@ def group_limited_top_k(machine: Machine, choice: Array, groups: int, kept: int,
         best.partition(-BEST_OF_GROUP, axis=2)
         best = np.add.reduce(best[..., -BEST_OF_GROUP:], axis=2)  # [N, G]
         chosen = machine.top_k(best, kept, at="gate.groups")  # [N, kept]
-        masked = np.empty_like(by_group)  # [N, G, E / G]
+        masked = np.empty(by_group.shape, choice.dtype)  # [N, G, E / G]
         masked.fill(-np.inf)
         rows = _rows(N)
         masked[rows, chosen] = by_group[rows, chosen]
         choice = masked.reshape(N, E)
-    return np.asarray(machine.top_k(choice, k, at="gate.top_k"))
+    indices: NDArray[np.intp] = machine.top_k(choice, k, at="gate.top_k")
+    return indices
 
 
 @lru_cache(maxsize=16)

@@ -90,21 +90,20 @@ def _project(
         q = machine.linear(h, w.W_Q.reshape(-1, h.shape[1]), at="mla.q_full")  # [N, H (d_h + d_R)]
     else:
         c_Q_raw = machine.linear(h, w.W_DQ, at="mla.q_down")  # [N, d_c']                            eq. 6
-        c_Q, r_Q = _latent_norm(machine, c_Q_raw, w.g_Q, "mla.q_norm")
+        assert w.g_Q is not None
+        c_Q, r_Q = machine.rmsnorm(c_Q_raw, w.g_Q, LATENT_EPS, at="mla.q_norm")  # [N, d_c']
         q = machine.linear(c_Q, w.W_Q.reshape(-1, c_Q.shape[1]), at="mla.q_up")  # [N, H (d_h + d_R)]  eq. 7
     q = q.reshape(B, T, H, -1)
-    q *= q.dtype.type(scale)
+    q *= scale
     machine.rope(q[..., -2 * rotation.shape[1] :], rotation, at="mla.q_rope")  # in place               eq. 8
     c_KV_raw = machine.linear(h, w.W_DKV, at="mla.kv_down")  # [N, d_c]                                 eq. 1
-    c_KV, r_KV = _latent_norm(machine, c_KV_raw, w.g_KV, "mla.kv_norm")
+    if w.g_KV is None:  # an attention rewritten as MLA has no norm
+        c_KV, r_KV = c_KV_raw, None
+    else:
+        c_KV, r_KV = machine.rmsnorm(c_KV_raw, w.g_KV, LATENT_EPS, at="mla.kv_norm")  # [N, d_c]
     k_R = machine.linear(h, w.W_KR, at="mla.k_rope_down").reshape(B, T, -1)  # [B, T, d_R]
     machine.rope(k_R, rotation, at="mla.k_rope")  # in place                                            eq. 3
     return Projected(h, c_Q_raw, r_Q, c_Q, q, c_KV_raw, r_KV, c_KV, k_R)
-
-
-def _latent_norm(machine: Machine, raw: Array, gain: Array | None, at: str) -> tuple[Array, Array | None]:
-    """The norm of a latent; the identity where an attention rewritten as MLA has none."""
-    return (raw, None) if gain is None else machine.rmsnorm(raw, gain, LATENT_EPS, at=at)
 
 
 def _project_backward(
@@ -114,7 +113,7 @@ def _project_backward(
     x, w = saved.x, saved.w
     machine.rope_backward(d_q[..., w.nope_dim :], saved.rotation, at="mla.q_rope")
     machine.rope_backward(d_k_R, saved.rotation, at="mla.k_rope")
-    d_q *= d_q.dtype.type(saved.scale)
+    d_q *= saved.scale
     N = len(x.h)
     d_raw, d_g_KV = _latent_norm_backward(machine, d_c_KV, x.c_KV_raw, w.g_KV, x.r_KV, "mla.kv_norm")
     d_h, d_W_DKV = machine.linear_backward(d_raw, x.h, w.W_DKV, at="mla.kv_down")
@@ -316,6 +315,9 @@ def mla_absorbed_decode(
     """
     x = _project(machine, h, w, rotation, scale, len(latents))
     _append(x, latents, first)
+    if len(h) == 1:  # one token of one sequence, the usual case, without ceremony
+        o, _ = _attend_absorbed(machine, x.q[0].swapaxes(0, 1), latents[0, : first + 1], w, first)
+        return machine.linear(o.reshape(1, -1), w.W_O, at="mla.out")  # [1, D]                          eq. 11
 
     def attend(q: Array, seen: Array, first: int) -> Array:
         return _attend_absorbed(machine, q, seen, w, first)[0]
@@ -349,8 +351,6 @@ def _over_cache(q: Array, latents: Array, first: int, attend: Callable[[Array, A
     alone.
     """
     B, T = q.shape[:2]
-    if B == T == 1:
-        return attend(q[0, 0, :, None], latents[0, : first + 1], first).reshape(1, -1)
     if T <= FEW:
         return np.concatenate(
             [
