@@ -3,11 +3,13 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from unicodedata import category
 
+import numpy as np
 import pytest
 
 from minidsv3.corpus import library_documents
-from minidsv3.tokenizer import Tokenizer
+from minidsv3.tokenizer import BOS, FIM_BEGIN, FIM_END, FIM_HOLE, Tokenizer
 from minidsv3.tokenizer.alphabet import BYTE_TOKENS
 from minidsv3.tokenizer.pieces import STAGES, split_pieces
 from minidsv3.tokenizer.training import learn
@@ -95,6 +97,58 @@ def test_a_saved_tokenizer_is_read_with_the_same_ids(texts: list[str], tmp_path:
         ids = tokenizer.encode(text, special=True)
         assert other.encode(text).ids == ids
         assert other.decode(ids, skip_special_tokens=False) == tokenizer.decode(ids)
+
+
+# ranges of code points: ASCII thrice as often, then scripts, marks, digits, symbols, spaces, emoji, the rest
+RANGES = [(9, 127)] * 3 + [(0xA0, 0x250), (0x300, 0x590), (0x600, 0x780), (0x900, 0xE80), (0x2000, 0x2070)]
+RANGES += [
+    (0x20A0, 0x2400),
+    (0x3000, 0x3100),
+    (0x4E00, 0x4F00),
+    (0xAC00, 0xAD00),
+    (0x1F300, 0x1F700),
+    (1, 0xD7FF),
+]
+FRAGMENTS = [
+    "\n",
+    "\r\n",
+    "  ",
+    "\t",
+    "!\n\n",
+    "123456",
+    "'t",
+    "def f(x):\n    ",
+    BOS,
+    FIM_BEGIN,
+    FIM_HOLE,
+    FIM_END,
+]
+
+
+def drawn_strings(count: int) -> list[str]:
+    """Runs of one script each, with white space, punctuation and special tokens between them."""
+    rng = np.random.default_rng(0)
+
+    def run() -> str:
+        if rng.random() < 0.4:
+            return FRAGMENTS[rng.integers(len(FRAGMENTS))]
+        first, last = RANGES[rng.integers(len(RANGES))]
+        points = rng.integers(first, last, rng.integers(1, 9)).tolist()
+        return "".join(chr(point) for point in points if category(chr(point)) != "Cn")
+
+    return ["".join(run() for _ in range(rng.integers(1, 8))) for _ in range(count)]
+
+
+def test_two_thousand_drawn_strings_have_the_same_ids(texts: list[str], tmp_path: Path) -> None:
+    """Code points that Python's `unicodedata` does not know are left out: the peer's tables are newer."""
+    tokenizer = Tokenizer.train(texts, 1500)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    other = peer.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    strings = sorted(set(drawn_strings(2_400)))
+    assert len(strings) >= 2_000
+    assert [other.encode(text).ids for text in strings] == [
+        tokenizer.encode(text, special=True) for text in strings
+    ]
 
 
 def test_a_peers_file_is_read_with_the_same_ids(texts: list[str], tmp_path: Path) -> None:
