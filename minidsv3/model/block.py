@@ -32,7 +32,7 @@ from minidsv3.model.experts import (
     ffn_backward,
     ffn_forward,
 )
-from minidsv3.model.gate import GateSaved, Routing, gate_backward, gate_forward
+from minidsv3.model.gate import GateSaved, Routing, choose, gate_backward, gate_forward
 from minidsv3.model.mla import MLASaved, mla_naive_backward, mla_naive_forward
 from minidsv3.model.parameters import FFNWeights, LayerWeights, MoEWeights
 
@@ -212,7 +212,7 @@ def block_decode(
 
 def moe_decode(machine: Machine, u: Array, w: MoEWeights, config: ModelConfig) -> Array:
     """As `moe_forward`, keeping nothing; a single token's copies need no sorting.  u: [N, D]  ->  [N, D]."""
-    routing, _ = gate_forward(machine, u, w.e, w.bias, config)
+    routing, _ = choose(machine, machine.linear(u, w.e, at="gate.logits"), w.bias, config)
     if len(u) == 1:
         out = experts_decode(machine, u, routing, w.W_gate_up, w.W_down)
     else:

@@ -19,7 +19,6 @@ Does: forward and backward. Does not: choose (`gate`).
 Next: minidsv3.model.block
 """
 
-from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -77,27 +76,26 @@ def ffn_backward(machine: Machine, d_y: Array, saved: FFNSaved) -> tuple[Array, 
     return d_u, FFNWeights(d_gate_up, d_down)
 
 
+class OneSaved(NamedTuple):
+    """Of one routed expert; n copies lie in the rows `here`."""
+
+    e: int
+    here: slice
+    both: Array  # [n, 2 M] gate and up
+    sigma: Array  # [n, M]
+    a: Array  # [n, M] activation
+    ga: Array  # [n, M] weighted activation
+
+
 class ExpertsSaved(NamedTuple):
     """Of the routed experts; rows are copies, sorted by expert."""
 
     u: Array  # [P, D]
     plan: Plan
     g: Array  # [P] weights
-    both: Array  # [P, 2 M] gate and up
-    sigma: Array  # [P, M]
-    a: Array  # [P, M] activation
-    ga: Array  # [P, M] weighted activation
+    reached: list[OneSaved]
     W_gate_up: Array
     W_down: Array
-
-
-def _reached(machine: Machine, plan: Plan) -> Iterator[tuple[int, slice]]:
-    """Each expert that got a copy, and where its copies lie; the machine stands there meanwhile."""
-    for e, (start, stop) in enumerate(pairwise(plan.bounds)):
-        if start < stop:
-            machine.expert = e
-            yield e, slice(start, stop)
-    machine.expert = None
 
 
 def experts_forward(
@@ -108,14 +106,19 @@ def experts_forward(
     copies = machine.dispatch(u, plan, at="experts.dispatch")  # [P, D]
     g = np.empty(len(copies), u.dtype)  # [P]
     g[plan.place] = routing.weights
-    both, y = np.empty((len(copies), 2 * M), u.dtype), np.empty_like(copies)  # [P, 2 M], [P, D]
-    for e, here in _reached(machine, plan):
-        machine.linear(copies[here], W_gate_up[e], at="experts.gate_up", out=both[here])
-    a, sigma = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [P, M] all experts' at once
-    ga = machine.scale(a, g, at="experts.scale")  # [P, M]
-    for e, here in _reached(machine, plan):
-        machine.linear(ga[here], W_down[e], at="experts.down", out=y[here])
-    saved = ExpertsSaved(copies, plan, g, both, sigma, a, ga, W_gate_up, W_down)
+    y = np.empty_like(copies)  # [P, D]
+    reached: list[OneSaved] = []
+    for machine.expert, (start, stop) in enumerate(pairwise(plan.bounds)):
+        if start == stop:
+            continue
+        here = slice(start, stop)  # an expert at a time: its activations stay in the cache
+        both = machine.linear(copies[here], W_gate_up[machine.expert], at="experts.gate_up")  # [n, 2 M]
+        a, sigma = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [n, M]
+        ga = machine.scale(a, g[here], at="experts.scale")  # [n, M]
+        machine.linear(ga, W_down[machine.expert], at="experts.down", out=y[here])  # [n, D]
+        reached.append(OneSaved(machine.expert, here, both, sigma, a, ga))
+    machine.expert = None
+    saved = ExpertsSaved(copies, plan, g, reached, W_gate_up, W_down)
     return machine.combine(y, plan, at="experts.combine"), saved
 
 
@@ -162,22 +165,16 @@ def experts_backward(
         if start == stop:  # an expert that no token reached keeps its gradient, zero
             d_w.W_gate_up[e], d_w.W_down[e] = 0, 0
     d_y = machine.combine_backward(d_out, s.plan, at="experts.combine")  # [P, D]
-    d_ga, d_copies = np.empty_like(s.ga), np.empty_like(d_y)  # [P, M], [P, D]
-    for e, here in _reached(machine, s.plan):
-        machine.linear_backward(
-            d_y[here], s.ga[here], s.W_down[e], at="experts.down", d_x=d_ga[here], d_W=d_w.W_down[e]
-        )
-    d_a, d_g = machine.scale_backward(d_ga, s.a, s.g, at="experts.scale")  # [P, M], [P]
-    gate, up = s.both[:, :M], s.both[:, M:]  # [P, M]
-    d_both = machine.swiglu_backward(d_a, gate, up, s.sigma, at="experts.swiglu")  # [P, 2 M]
-    for e, here in _reached(machine, s.plan):
-        machine.linear_backward(
-            d_both[here],
-            s.u[here],
-            s.W_gate_up[e],
-            at="experts.gate_up",
-            d_x=d_copies[here],
-            d_W=d_w.W_gate_up[e],
-        )
+    d_copies, d_g = np.empty_like(d_y), np.empty_like(s.g)  # [P, D], [P]
+    for machine.expert, here, both, sigma, a, ga in s.reached:
+        e = machine.expert
+        d_ga, _ = machine.linear_backward(d_y[here], ga, s.W_down[e], at="experts.down", d_W=d_w.W_down[e])
+        d_a, d_g[here] = machine.scale_backward(d_ga, a, s.g[here], at="experts.scale")  # [n, M], [n]
+        d_both = machine.swiglu_backward(
+            d_a, both[:, :M], both[:, M:], sigma, at="experts.swiglu"
+        )  # [n, 2 M]
+        d_x, d_W = d_copies[here], d_w.W_gate_up[e]
+        machine.linear_backward(d_both, s.u[here], s.W_gate_up[e], at="experts.gate_up", d_x=d_x, d_W=d_W)
+    machine.expert = None
     d_u = machine.dispatch_backward(d_copies, s.plan, at="experts.dispatch")  # [N, D]
     return d_u, d_g[s.plan.place], d_w

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from minidsv3.config import ModelConfig
 from minidsv3.machine import Machine
 
-__all__ = ["GateSaved", "Routing", "gate_backward", "gate_forward", "group_limited_top_k", "route"]
+__all__ = ["GateSaved", "Routing", "choose", "gate_backward", "gate_forward", "group_limited_top_k", "route"]
 
 Array = NDArray[Any]
 BEST_OF_GROUP = 2  # a group's score is the sum of its two best; the report writes K / M, which is 8 / 4
@@ -81,7 +81,8 @@ def _rows(n: int) -> NDArray[np.intp]:
     return np.arange(n)[:, None]
 
 
-def _route(machine: Machine, z: Array, bias: Array, config: ModelConfig) -> tuple[Routing, Array]:
+def choose(machine: Machine, z: Array, bias: Array, config: ModelConfig) -> tuple[Routing, Array]:
+    """From u . e [N, E] to the routing, and the sums [N, 1] that its backward needs. Equations: 13-16."""
     s = machine.sigmoid(z, at="gate.sigmoid")  # [N, E]                                                eq. 15
     indices = group_limited_top_k(
         machine, s + bias, config.n_expert_groups, config.n_limited_groups, config.n_activated_experts
@@ -104,7 +105,7 @@ def route(scores_before_activation: Array, bias: Array, config: ModelConfig) -> 
         expected = f"expected scores [T, E={config.n_routed_experts}] and bias [E={config.n_routed_experts}]"
         raise ValueError(f"{expected}, got {z.shape} and {np.shape(bias)}")
     with np.errstate(over="ignore"):
-        return _route(Machine(), z, bias, config)[0]
+        return choose(Machine(), z, bias, config)[0]
 
 
 def gate_forward(
@@ -112,7 +113,7 @@ def gate_forward(
 ) -> tuple[Routing, GateSaved]:
     """u: [N, D]  e: [E, D]  bias: [E]  ->  routing. Equations: 13-16."""
     z = machine.linear(u, e, at="gate.logits")  # [N, E]
-    routing, total = _route(machine, z, bias, config)
+    routing, total = choose(machine, z, bias, config)
     return routing, GateSaved(u, e, routing, total, config.route_scale)
 
 
