@@ -53,18 +53,20 @@ def train(run: RunFolder, trainer: Trainer, talk: Console) -> bool:
             if not trainer.finished or trainer.steps_done > first:  # a damaged one of this step is replaced
                 run.save(trainer)
     except Diverged as error:
-        raise EnvironmentProblem(f"training stopped: {error}\n{_where_to_go_on(run)}") from error
+        lower = f"minidsv3 run --set learning_rate={run.plan.learning_rate / 2:g}"
+        advice = f"a resumed run takes the same steps and stops here again; try a lower rate: {lower}"
+        raise EnvironmentProblem(f"training stopped: {error}\n{_what_is_kept(run)}; {advice}") from error
     except OSError as error:
         raise EnvironmentProblem(
-            f"could not write to the run folder: {error}\n{_where_to_go_on(run)}"
+            f"could not write to the run folder: {error}\n"
+            f"{_what_is_kept(run)}; go on with: minidsv3 run --resume {run.path}"
         ) from error
     return trainer.finished
 
 
-def _where_to_go_on(run: RunFolder) -> str:
+def _what_is_kept(run: RunFolder) -> str:
     found = run.checkpoints()
-    kept = f"the last good checkpoint is {found[-1]}" if found else "no checkpoint was written yet"
-    return f"{kept}; go on with: minidsv3 run --resume {run.path}"
+    return f"the last good checkpoint is {found[-1]}" if found else "no checkpoint was written yet"
 
 
 @contextlib.contextmanager

@@ -110,7 +110,8 @@ def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(
     said = capsys.readouterr().err
     assert "model.norm.weight" in said
     assert "step 6" in said
-    assert f"step-000004; go on with: minidsv3 run --resume {out}" in said
+    assert f"the last good checkpoint is {out / 'checkpoints' / 'step-000004'}" in said
+    assert "--set learning_rate=" in said
     assert [path.name for path in RunFolder.open(out).checkpoints()] == ["step-000002", "step-000004"]
 
 
