@@ -32,8 +32,8 @@ T = TypeVar("T")
 
 
 @lru_cache
-def _openblas() -> tuple[Callable[[int], None], Callable[[], int]] | None:
-    """OpenBLAS's setter and getter of its number of threads, out of the library inside NumPy's wheel."""
+def _openblas() -> tuple[Callable[[int], None], Callable[[], int], int] | None:
+    """OpenBLAS in NumPy's wheel: setter and getter of its threads, and how many it began with."""
     package = Path(np.__file__).parent
     folders = (package.parent / "numpy.libs", package / ".dylibs")
     for path in (found for folder in folders for found in sorted(folder.glob("*openblas*"))):
@@ -42,7 +42,7 @@ def _openblas() -> tuple[Callable[[int], None], Callable[[], int]] | None:
             names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("set", "get")]
             if all(hasattr(library, name) for name in names):
                 setter, getter = (getattr(library, name) for name in names)
-                return setter, getter
+                return setter, getter, getter()
     return None
 
 
@@ -53,7 +53,7 @@ def blas_threads(count: int) -> Iterator[None]:
     if found is None:
         yield
         return
-    setter, getter = found
+    setter, getter, _ = found
     before = getter()
     setter(count)
     try:
@@ -69,7 +69,7 @@ def workers() -> int:
     if found is None:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(found[1](), cores))
+    return max(1, min(found[2], cores))
 
 
 @lru_cache
