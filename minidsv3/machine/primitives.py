@@ -94,14 +94,12 @@ def embedding_backward(d_x: Array, table: Array, ids: Array, at: str = "") -> Ar
 def rmsnorm(x: Array, gain: Array, eps: float, at: str = "") -> tuple[Array, Array]:
     """Divide each row by its root mean square.  x: [N, D]  gain: [D]  ->  y [N, D], r = 1/rms [N, 1]."""
     if len(x) <= FEW:  # a few roots are quicker taken one by one
-        D, squares = x.shape[1], np.vecdot(x, x)  # [N]
-        if len(x) == 1:
-            r = np.array([[(squares.item() / D + eps) ** -0.5]], x.dtype)  # [1, 1]
-        else:
-            r = np.array([[(square / D + eps) ** -0.5] for square in squares.tolist()], x.dtype)  # [N, 1]
-        y = x * r  # [N, D]
+        D, r = x.shape[1], np.vecdot(x, x)  # [N]
+        for i, square in enumerate(r.tolist()):
+            r[i] = (square / D + eps) ** -0.5
+        y = x * r[:, None]  # [N, D]
         y *= gain
-        return y, r
+        return y, r[:, None]
     r = np.vecdot(x, x)[:, None]  # [N, 1]
     r *= 1 / x.shape[-1]
     r += eps
