@@ -5,8 +5,8 @@ single file of the user's has its last tenth held out, cut at a line's end. At m
 kept of what is held out, and at most `TOKENIZER_BYTES` of the rest teach the tokenizer: the run's seed
 draws which.
 
-Only as much text is tokenised as the plan consumes, documents drawn by the seed; a short text is tokenised
-whole and repeats in epochs. A text with few different pairs gives a smaller vocabulary than asked for; the
+Only a few times as much text is tokenised as the plan consumes, documents drawn by the seed; a short text
+is tokenised whole and repeats in epochs. A text with few different pairs gives a smaller vocabulary than asked for; the
 model then has exactly the tokenizer's.
 
 Does: read, split, tokenise, pack. Does not: train, write files (`run_folder`).
@@ -36,7 +36,7 @@ __all__ = ["Prepared", "SplitText", "plan_for_steps", "prepare", "read_text", "s
 HELD_OUT_SHARE = 0.02  # of the files
 HELD_OUT_BYTES = 220_000
 TOKENIZER_BYTES = 4_000_000
-SURPLUS = 1.15  # times the planned tokens: windows at the end of an epoch, splits, rounding
+SURPLUS = 3.0  # times the planned tokens: windows out of more documents teach more than all windows of few
 
 
 @dataclass(frozen=True)
