@@ -36,7 +36,7 @@ __all__ = ["Prepared", "SplitText", "plan_for_steps", "prepare", "read_text", "s
 HELD_OUT_SHARE = 0.02  # of the files
 HELD_OUT_BYTES = 220_000
 TOKENIZER_BYTES = 4_000_000
-SURPLUS = 3.0  # times the planned tokens: windows out of more documents teach more than all windows of few
+SURPLUS = 3.0  # times the planned tokens: windows of many documents teach more than all windows of few
 
 
 @dataclass(frozen=True)
