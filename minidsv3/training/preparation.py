@@ -6,8 +6,8 @@ kept of what is held out, and at most `TOKENIZER_BYTES` of the rest teach the to
 draws which.
 
 Only a few times as much text is tokenised as the plan consumes, documents drawn by the seed; a short text
-is tokenised whole and repeats in epochs. A text with few different pairs gives a smaller vocabulary than asked for; the
-model then has exactly the tokenizer's.
+is tokenised whole and repeats in epochs. A text with few different pairs gives a smaller vocabulary than
+asked for; the model then has exactly the tokenizer's.
 
 Does: read, split, tokenise, pack. Does not: train, write files (`run_folder`).
 
