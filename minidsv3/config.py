@@ -18,7 +18,6 @@ Next: minidsv3.hardware
 
 import dataclasses
 import difflib
-import json
 import math
 import tomllib
 from collections.abc import Mapping
@@ -408,13 +407,3 @@ class TrainConfig:
     def v3(cls) -> Self:
         """The real plan (report section 4.2): 14.8T tokens in sequences of 4,096."""
         return cls.preset("v3")
-
-
-def load_json_config(text: str, cls: type[ModelConfig] | type[TrainConfig]) -> ModelConfig | TrainConfig:
-    """Read a config that `to_dict` wrote as JSON."""
-    table = json.loads(text)
-    if not isinstance(table, dict):
-        raise ValueError(
-            f"expected a JSON object with the fields of {cls.__name__}, got {type(table).__name__}"
-        )
-    return cls.from_dict(table)

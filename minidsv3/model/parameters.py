@@ -188,10 +188,6 @@ class Parameters(Mapping[str, Array]):
         """The flat stretch from tensor `first` to tensor `last`."""
         return self.buffer[self._starts[first] : self._starts[last] + self._views[last].size]
 
-    def tensor_at(self, index: int) -> str:
-        """Name of the tensor that holds element `index` of the buffer."""
-        return max((start, name) for name, start in self._starts.items() if start <= index)[1]
-
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
 

@@ -75,8 +75,6 @@ def test_matrices_come_first_biases_last(config: ModelConfig) -> None:
     for name, view in p.items():
         expected = 3 if name.endswith("bias") else (1 if view.ndim == 2 else 2)
         assert (view == expected).all(), name
-        for index in (0, view.size - 1):
-            assert p.tensor_at(p._starts[name] + index) == name
 
 
 @settings(max_examples=30)
