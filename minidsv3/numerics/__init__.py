@@ -4,7 +4,7 @@ A format is a row of `data/formats.toml`: how many bits of exponent and fraction
 follow codes, values and rounding, for arrays bit by bit and, as the specification beside it, for one number
 by exact fractions.
 
-Does: BF16, FP16, FP32 with three roundings. Does not: multiply.
+Does: every format of DeepSeek-V3's low-precision side, three roundings. Does not: multiply.
 
     >>> import numpy as np
     >>> x = np.float32([1 / 3, 65520, 3e-8])
@@ -16,6 +16,40 @@ Does: BF16, FP16, FP32 with three roundings. Does not: multiply.
 Next: minidsv3.numerics.formats
 """
 
-from minidsv3.numerics.formats import BF16, FP16, FP32, ROUNDINGS, NumberFormat
+from minidsv3.numerics.formats import (
+    BF16,
+    E2M1,
+    E2M3,
+    E3M2,
+    E4M3,
+    E5M2,
+    E5M6,
+    FORMATS,
+    FP16,
+    FP22,
+    FP32,
+    OVERFLOWS,
+    ROUNDINGS,
+    TF32,
+    UE8M0,
+    NumberFormat,
+)
 
-__all__ = ["BF16", "FP16", "FP32", "ROUNDINGS", "NumberFormat"]
+__all__ = [
+    "BF16",
+    "E2M1",
+    "E2M3",
+    "E3M2",
+    "E4M3",
+    "E5M2",
+    "E5M6",
+    "FORMATS",
+    "FP16",
+    "FP22",
+    "FP32",
+    "OVERFLOWS",
+    "ROUNDINGS",
+    "TF32",
+    "UE8M0",
+    "NumberFormat",
+]

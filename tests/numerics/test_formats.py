@@ -26,7 +26,7 @@ def test_every_code_comes_back(fmt: NumberFormat) -> None:
     expected = np.where(magnitude > fmt.infinity, ALL_CODES | quiet, ALL_CODES)
     np.testing.assert_array_equal(fmt.encode(fmt.decode(ALL_CODES)), expected)
     for rounding in ("toward-zero", "stochastic"):
-        np.testing.assert_array_equal(fmt.encode(fmt.decode(ALL_CODES), rounding), expected)
+        np.testing.assert_array_equal(fmt.encode(fmt.decode(ALL_CODES), None, rounding), expected)
 
 
 def test_half_precision_is_numpys() -> None:
@@ -69,7 +69,7 @@ def test_midpoints_go_to_even_and_their_neighbours_to_the_nearer(fmt: NumberForm
         np.testing.assert_array_equal(fmt.encode(sign * just_under), codes | bit)
         np.testing.assert_array_equal(fmt.encode(sign * just_over), (codes + 1) | bit)
         for x in (middle, just_under, just_over):
-            np.testing.assert_array_equal(fmt.encode(sign * x, "toward-zero"), codes | bit)
+            np.testing.assert_array_equal(fmt.encode(sign * x, None, "toward-zero"), codes | bit)
 
 
 @pytest.mark.parametrize("fmt", [BF16, FP16], ids=lambda fmt: fmt.name)
@@ -79,14 +79,14 @@ def test_arrays_round_as_one_number_does(fmt: NumberFormat, x: np.float32, round
     if np.isnan(x):
         assert np.isnan(fmt.round(x, rounding))
     else:
-        assert int(fmt.encode(x, rounding)) == encode_one(float(x), fmt, rounding)
+        assert int(fmt.encode(x, None, rounding)) == encode_one(float(x), fmt, rounding)
 
 
 @given(any_float32)
 def test_float32_is_itself(x: np.float32) -> None:
     if not np.isnan(x):
         for rounding in ("nearest-even", "toward-zero", "stochastic"):
-            assert int(FP32.encode(x, rounding)) == int(x.view(np.uint32)) == encode_one(float(x), FP32)
+            assert int(FP32.encode(x, None, rounding)) == int(x.view(np.uint32)) == encode_one(float(x), FP32)
         assert FP32.round(x).view(np.uint32) == x.view(np.uint32)
 
 
@@ -96,8 +96,8 @@ def test_float32_is_itself(x: np.float32) -> None:
 def test_stochastic_rounding_gives_a_neighbour(fmt: NumberFormat, x: np.float32, seed: int) -> None:
     if not np.isfinite(x):
         return
-    down = int(fmt.encode(x, "toward-zero"))
-    code = int(fmt.encode(x, "stochastic", np.random.default_rng(seed)))
+    down = int(fmt.encode(x, None, "toward-zero"))
+    code = int(fmt.encode(x, None, "stochastic", np.random.default_rng(seed)))
     if abs(float(x)) < fmt.largest:
         assert code in (down, down + 1)
     if fmt.round(x) == x:
@@ -107,10 +107,10 @@ def test_stochastic_rounding_gives_a_neighbour(fmt: NumberFormat, x: np.float32,
 @formats
 @pytest.mark.parametrize("where", [1.0, 2.0**-14, 2.0**-20, 3e-5])
 def test_stochastic_rounding_is_right_on_average(fmt: NumberFormat, where: float) -> None:
-    low = int(fmt.encode(np.float32(where), "toward-zero"))
+    low = int(fmt.encode(np.float32(where), None, "toward-zero"))
     a, b = fmt.decode([low, low + 1]).astype(np.float64)
     x = np.full(40_000, a + 0.3 * (b - a), np.float32)
-    up = fmt.encode(x, "stochastic", np.random.default_rng(0)) == low + 1
+    up = fmt.encode(x, None, "stochastic", np.random.default_rng(0)) == low + 1
     share = (float(x[0]) - a) / (b - a)
     assert up.mean() == pytest.approx(share, abs=5 * (share * (1 - share) / x.size) ** 0.5)
 
@@ -136,7 +136,7 @@ def test_what_would_be_rounded_twice_or_is_no_code_is_refused() -> None:
     with pytest.raises(ValueError, match="expected float32"):
         BF16.encode(np.zeros(3))
     with pytest.raises(ValueError, match="expected rounding one of"):
-        BF16.encode(1.0, "up")
+        BF16.encode(1.0, None, "up")
     for codes in (np.array([1 << 16]), np.array([-1]), np.array([0.5])):
         with pytest.raises(ValueError, match=r"expected codes of bf16, 0 \.\. 65535"):
             BF16.decode(codes)
