@@ -4,7 +4,7 @@
 there is `{ value, unit, source, status }`, is known by its dotted path, and is handed out in SI units with
 its source beside it. A what-if is an edited file: no code knows a number of any chip.
 
-Does: units, checks, look-up with errors that name file, key and expectation; the tensor core as `TensorCore`.
+Does: units, checks, look-up with errors that name file, key and expectation; tensor cores by family.
 Does not: price anything (`minidsv3.cost`), emulate the tensor core (`minidsv3.numerics`).
 
     >>> h800 = load_hardware("h800")
@@ -16,7 +16,17 @@ Does not: price anything (`minidsv3.cost`), emulate the tensor core (`minidsv3.n
 Next: minidsv3.hardware.units
 """
 
-from minidsv3.hardware.load import Hardware, TensorCore, hardware_names, load_hardware, read_hardware
+from minidsv3.hardware.load import Hardware, hardware_names, load_hardware, read_hardware
+from minidsv3.hardware.tensor_cores import TENSOR_CORES, TensorCore, tensor_core
 from minidsv3.hardware.units import Quantity
 
-__all__ = ["Hardware", "Quantity", "TensorCore", "hardware_names", "load_hardware", "read_hardware"]
+__all__ = [
+    "TENSOR_CORES",
+    "Hardware",
+    "Quantity",
+    "TensorCore",
+    "hardware_names",
+    "load_hardware",
+    "read_hardware",
+    "tensor_core",
+]

@@ -18,7 +18,7 @@ Next: minidsv3.numerics
 import math
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -26,27 +26,16 @@ from types import MappingProxyType
 from typing import Any
 
 from minidsv3.config import near
-from minidsv3.hardware.schema import KEYS, ROUNDINGS, expected_dimension
+from minidsv3.hardware.schema import KEYS, expected_dimension, expected_names
+from minidsv3.hardware.tensor_cores import TENSOR_CORES, TensorCore
 from minidsv3.hardware.units import STATUSES, Quantity, dimension
 
-__all__ = ["Hardware", "TensorCore", "hardware_names", "load_hardware", "read_hardware"]
+__all__ = ["Hardware", "hardware_names", "load_hardware", "read_hardware"]
 
 _FIELDS = ("value", "unit", "source", "status")
-
-
-@dataclass(frozen=True)
-class TensorCore:
-    """One fused step of the tensor core for operands of one format.
-
-    terms: products summed at once. fraction_bits: kept of each aligned term, below the largest exponent.
-    output_fraction_bits: kept of the sum. rounding: "toward-zero" or "nearest-even".
-    """
-
-    format: str
-    terms: int
-    fraction_bits: int
-    output_fraction_bits: int
-    rounding: str
+# of a tensor core, what a file says with a unit and a source, or leaves to the family it names
+_CORE = {"terms": "count", "depth": "count", "fraction_bits": "bit", "output_fraction_bits": "bit"}
+_CORE |= {"rounding": "name"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +107,20 @@ def read_hardware(table: Mapping[str, Any], where: str = "hardware") -> Hardware
             values[path] = _quantity(path, leaf)
         except ValueError as error:
             raise ValueError(f"{where}.toml: {path}: {error}") from None
+    values = _of_family(values) | values
     return Hardware(where, name, MappingProxyType(values), MappingProxyType(_tensor_cores(values, where)))
+
+
+def _of_family(values: Mapping[str, Quantity]) -> dict[str, Quantity]:
+    """The rows of the tensor core family that a file names, as if the file gave them itself."""
+    if "tensor_core.family" not in values:
+        return {}
+    rows = TENSOR_CORES[str(values["tensor_core.family"].value)]
+    return {
+        f"tensor_core.{format_}.{field}": Quantity(getattr(row, field), unit, row.source, row.status)
+        for format_, row in rows.items()
+        for field, unit in _CORE.items()
+    }
 
 
 def _leaves(table: Mapping[str, Any], where: str, at: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -147,14 +149,14 @@ def _quantity(path: str, leaf: Mapping[str, Any]) -> Quantity:
         raise ValueError(f"expected status {' | '.join(STATUSES)}, got {leaf['status']!r}")
     if dimension(leaf["unit"]) != wanted:
         raise ValueError(f"expected a unit of {wanted}, got {leaf['unit']!r} ({dimension(leaf['unit'])})")
-    _check_value(leaf["value"], wanted)
+    _check_value(leaf["value"], wanted, path)
     return Quantity(**leaf)
 
 
-def _check_value(value: object, wanted: str) -> None:
+def _check_value(value: object, wanted: str, path: str) -> None:
     if wanted == "name":
-        if value not in ROUNDINGS:
-            raise ValueError(f"expected {' | '.join(ROUNDINGS)}, got {value!r}")
+        if value not in expected_names(path):
+            raise ValueError(f"expected {' | '.join(expected_names(path))}, got {value!r}")
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise ValueError(f"expected a number >= 0, got {value!r}")
@@ -165,16 +167,24 @@ def _check_value(value: object, wanted: str) -> None:
 
 
 def _tensor_cores(values: Mapping[str, Quantity], where: str) -> dict[str, TensorCore]:
-    """The four values of each format of `tensor_core`, together."""
-    formats = dict.fromkeys(path.split(".")[1] for path in values if path.startswith("tensor_core."))
+    """The values of each format of `tensor_core`, together."""
+    cores = [path for path in values if path.startswith("tensor_core.") and path != "tensor_core.family"]
+    formats = dict.fromkeys(path.split(".")[1] for path in cores)
     return {format_: _tensor_core(values, format_, where) for format_ in formats}
 
 
 def _tensor_core(values: Mapping[str, Quantity], format_: str, where: str) -> TensorCore:
+    """One format's: the family's row with the file's values in it, or what the file says alone."""
     found: dict[str, Any] = {}
-    for field in ("terms", "fraction_bits", "output_fraction_bits", "rounding"):
+    for field in _CORE:
         path = f"tensor_core.{format_}.{field}"
-        if path not in values:
+        if path in values:
+            found[field] = values[path].value
+        elif field != "depth":
             raise ValueError(f"{where}.toml: {path}: expected a value ({KEYS[path][1]}), the file has none")
-        found[field] = values[path].value
-    return TensorCore(format_, **found)
+    family = values.get("tensor_core.family")
+    row = TENSOR_CORES[str(family.value)].get(format_) if family else None
+    try:
+        return replace(row, **found) if row else TensorCore(format_, **found)
+    except ValueError as error:
+        raise ValueError(f"{where}.toml: tensor_core.{format_}.depth: {error}") from None

@@ -16,8 +16,9 @@ Next: minidsv3.hardware.load
 """
 
 from minidsv3.config import near
+from minidsv3.hardware.tensor_cores import OPERANDS, TENSOR_CORES
 
-__all__ = ["KEYS", "ROUNDINGS", "expected_dimension"]
+__all__ = ["KEYS", "ROUNDINGS", "expected_dimension", "expected_names"]
 
 ROUNDINGS = ("toward-zero", "nearest-even")
 
@@ -47,10 +48,12 @@ KEYS: dict[str, tuple[str, str]] = {
     "fabric.latency.same_leaf": ("s", "end to end, both ends under one switch"),
     "fabric.latency.cross_leaf": ("s", "end to end, through the spine"),
     "price.gpu_hour": ("USD/s", "rent of one GPU"),
+    "tensor_core.family": ("name", "rows of data/tensor_cores.toml; values beside it go before them"),
 }
-for _format in ("fp8", "bf16", "fp16", "tf32"):
+for _format in OPERANDS:
     KEYS |= {
         f"tensor_core.{_format}.terms": ("count", "products summed in one step"),
+        f"tensor_core.{_format}.depth": ("count", "K of one instruction, a multiple of the terms"),
         f"tensor_core.{_format}.fraction_bits": ("bit", "kept of each term below the largest exponent"),
         f"tensor_core.{_format}.output_fraction_bits": ("bit", "kept of the sum"),
         f"tensor_core.{_format}.rounding": ("name", "of terms and sum: " + " or ".join(ROUNDINGS)),
@@ -62,3 +65,8 @@ def expected_dimension(path: str) -> str:
     if path not in KEYS:
         raise ValueError(f"unknown key {path!r}; {near(path, sorted(KEYS))}")
     return KEYS[path][0]
+
+
+def expected_names(path: str) -> tuple[str, ...]:
+    """The words that a path of dimension "name" may have."""
+    return tuple(TENSOR_CORES) if path == "tensor_core.family" else ROUNDINGS

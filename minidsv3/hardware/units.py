@@ -14,7 +14,7 @@ Does: read a unit, convert to base units. Does not: do arithmetic on units; form
     Traceback (most recent call last):
     ValueError: expected a unit such as 'TFLOPS', 'GB/s', 'B', 'MHz', 'us', 'USD/h' or 'count', got 'GiB'
 
-Next: minidsv3.hardware.schema
+Next: minidsv3.hardware.tensor_cores
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from minidsv3.hardware import hardware_names, load_hardware, read_hardware
+from minidsv3.hardware import (
+    TENSOR_CORES,
+    TensorCore,
+    hardware_names,
+    load_hardware,
+    read_hardware,
+    tensor_core,
+)
 from minidsv3.hardware.schema import KEYS
 from minidsv3.hardware.units import STATUSES, UNITS
 
@@ -29,7 +36,8 @@ def changed(path: str, **fields: Any) -> dict[str, Any]:
     at = table
     for key in parents:
         at = at.setdefault(key, {})
-    leaf = at.setdefault(last, {"value": 1, "unit": "count", "source": "test", "status": "assumed"})
+    unit = {"rounding": "name", "fraction_bits": "bit"}.get(last, "count")
+    leaf = at.setdefault(last, {"value": 1, "unit": unit, "source": "test", "status": "assumed"})
     leaf |= fields
     at[last] = {key: value for key, value in leaf.items() if value is not None}
     return table
@@ -68,6 +76,84 @@ def test_the_tensor_core_as_numerics_will_read_it() -> None:
     assert {u.rounding for u in units.values()} == {"toward-zero"}
 
 
+def test_the_h800_is_hopper() -> None:
+    """It names the family and repeats none of its numbers; they are readable by path all the same."""
+    h800 = load_hardware("h800")
+    assert h800.tensor_core == dict(TENSOR_CORES["hopper-wgmma"])
+    assert not set(h800_table()["tensor_core"]) & set(h800.tensor_core)
+    bits = h800["tensor_core.fp8.fraction_bits"]
+    assert (bits.value, bits.unit, bits.status) == (13, "bit", "measured")
+    assert bits.source == tensor_core("hopper-wgmma", "fp8").source
+
+
+def test_a_value_beside_the_family_goes_before_it() -> None:
+    core = read_hardware(changed("tensor_core.fp8.fraction_bits", value=14), "mine").tensor_core
+    assert core["fp8"].fraction_bits == 14
+    assert core["fp8"].terms == 32
+    assert core["bf16"] == tensor_core("hopper-wgmma", "bf16")
+    with pytest.raises(
+        ValueError, match=r"mine.toml: tensor_core.fp8.depth: expected a depth of a multiple of 5"
+    ):
+        read_hardware(changed("tensor_core.fp8.terms", value=5), "mine")
+
+
+def test_a_file_may_give_its_values_without_a_family() -> None:
+    def leaf(value: int | str, unit: str) -> dict[str, Any]:
+        return {"value": value, "unit": unit, "source": "test", "status": "assumed"}
+
+    four = {
+        "terms": leaf(32, "count"),
+        "fraction_bits": leaf(13, "bit"),
+        "output_fraction_bits": leaf(13, "bit"),
+        "rounding": leaf("toward-zero", "name"),
+    }
+    core = read_hardware({"name": "mine", "tensor_core": {"fp8": four}}, "mine").tensor_core["fp8"]
+    assert core == TensorCore("fp8", 32, 13, 13, "toward-zero")
+    assert (core.depth, core.operands) == (32, ("e4m3", "e5m2"))
+    del four["terms"]
+    with pytest.raises(ValueError, match=r"mine.toml: tensor_core.fp8.terms: expected a value"):
+        read_hardware({"name": "mine", "tensor_core": {"fp8": four}}, "mine")
+
+
+def test_tensor_cores_from_volta_to_blackwell() -> None:
+    """Terms, depth, fraction bits and output of every row, as published."""
+    sixteen = {"fp16": (16, 16, 25, 23), "bf16": (16, 16, 25, 23)}
+    ampere = {"fp16": (8, 16, 24, 23), "bf16": (8, 16, 24, 23)}
+    assert {
+        family: {f: (u.terms, u.depth, u.fraction_bits, u.output_fraction_bits) for f, u in rows.items()}
+        for family, rows in TENSOR_CORES.items()
+    } == {
+        "volta": {"fp16": (4, 4, 23, 23)},
+        "turing": {"fp16": (8, 8, 24, 23)},
+        "ampere": ampere | {"tf32": (4, 8, 24, 23)},
+        "ada": ampere | {"fp8": (16, 32, 13, 13)},
+        "hopper-mma": sixteen,
+        "hopper-wgmma": sixteen | {"tf32": (8, 8, 25, 23), "fp8": (32, 32, 13, 13)},
+        "blackwell-tcgen05": sixteen
+        | {"tf32": (8, 8, 25, 23), "fp8": (32, 32, 25, 23), "mxf8f6f4": (32, 32, 25, 23)}
+        | {"mxf4": (4, 64, 35, 23), "nvf4": (4, 64, 35, 23)},
+        "blackwell-rtx": {"fp8": (32, 32, 25, 23)},
+        "mma-sync-fp8": {"fp8": (32, 32, 25, 23)},
+    }
+    for rows in TENSOR_CORES.values():
+        for unit in rows.values():
+            assert unit.source
+            assert unit.silicon
+            assert unit.status in ("measured", "assumed")
+            assert unit.status == "assumed" or "5000/5000" in unit.silicon
+
+
+def test_asking_for_a_tensor_core_that_is_not_there() -> None:
+    with pytest.raises(
+        ValueError, match=r"expected a tensor core family, got 'hoper-wgmma': did you mean 'hopper"
+    ):
+        tensor_core("hoper-wgmma", "fp8")
+    with pytest.raises(ValueError, match=r"expected a format of volta \(fp16\), got 'fp8'"):
+        tensor_core("volta", "fp8")
+    with pytest.raises(ValueError, match=r"expected a unit with FP16 output, got ampere bf16"):
+        tensor_core("ampere", "bf16").to_half()
+
+
 @pytest.mark.parametrize("name", hardware_names())
 def test_shipped_files_have_known_paths_and_sources(name: str) -> None:
     hardware = load_hardware(name)
@@ -94,6 +180,7 @@ def test_shipped_files_have_known_paths_and_sources(name: str) -> None:
         ("chip.hbm.bandwidth", {"value": "fast"}, "expected a number >= 0, got 'fast'"),
         ("chip.sm.count", {"value": 1.5}, "expected a whole number, got 1.5"),
         ("tensor_core.fp8.rounding", {"value": "down"}, "expected toward-zero | nearest-even, got 'down'"),
+        ("tensor_core.family", {"value": "hopper"}, "expected volta | turing | .*, got 'hopper'"),
         ("tensor_core.fp8.rounding", {"note": "x"}, "expected exactly the fields"),
     ],
 )
@@ -103,10 +190,6 @@ def test_a_wrong_value_is_named(path: str, fields: dict[str, Any], expectation: 
 
 
 def test_wrong_tables_are_named() -> None:
-    table = h800_table()
-    del table["tensor_core"]["fp8"]["terms"]
-    with pytest.raises(ValueError, match=r"mine.toml: tensor_core.fp8.terms: expected a value"):
-        read_hardware(table, "mine")
     with pytest.raises(ValueError, match=r"mine.toml: chip.tdp: expected \{ value"):
         read_hardware({"name": "x", "chip": {"tdp": 700}}, "mine")
     with pytest.raises(ValueError, match=r"mine.toml: name: expected a string"):
