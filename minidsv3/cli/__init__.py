@@ -28,6 +28,7 @@ COMMANDS = {
     "tokenize": "text to pieces, ids and bytes",
     "ops": "the op catalogue: equations, formulas, signatures",
     "bill": "what a training and a decode step cost on a machine",
+    "show": "pictures and experiments of the low precision",
     "lesson": "list and play the lessons",
     "check": "check an exercise",
 }

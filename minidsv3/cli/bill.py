@@ -7,7 +7,7 @@ file.
 Does: presets and models that a laptop can run. Does not: V3 itself, whose 671 billion parameters have
 closed forms in `minidsv3.cost`.
 
-Next: minidsv3.cli.lesson
+Next: minidsv3.cli.show
 """
 
 import argparse

@@ -10,13 +10,25 @@ Does: turn numbers into short ASCII text. Does not: round anything that is compu
     ('1 min 35 s', '1 h 1 min', '1,234,567')
     >>> counted(1, "file"), counted(0, "file")
     ('1 file', '0 files')
+    >>> number(0.3125), number(2.0**-133), number(float("nan")), percent(0.000554), signed_percent(-0.04)
+    ('0.3125', '9.18355e-41', 'NaN', '0.055 %', '-4.0 %')
 
 Next: minidsv3.show.chart
 """
 
 from collections.abc import Sequence
 
-__all__ = ["count", "counted", "duration", "flops", "shape", "size"]
+__all__ = [
+    "count",
+    "counted",
+    "duration",
+    "flops",
+    "number",
+    "percent",
+    "shape",
+    "signed_percent",
+    "size",
+]
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 
@@ -71,3 +83,28 @@ def counted(number: int, noun: str) -> str:
 def shape(sizes: Sequence[int]) -> str:
     """The shape of an array."""
     return "x".join(map(str, sizes)) or "1"
+
+
+def number(value: float, sign: bool = False) -> str:
+    """A float, in full if that is short.  sign: + in front of what is not negative."""
+    if value != value:
+        return "NaN"
+    full = repr(float(value)).removesuffix(".0")
+    text = full if len(full.lstrip("-")) <= 11 else f"{value:.6g}"
+    return f"+{text}" if sign and not text.startswith("-") else text
+
+
+def percent(share: float) -> str:
+    """A share of one in per cent, two or three significant digits."""
+    value = abs(share) * 100
+    if value == 0:
+        return "0 %"
+    if value < 0.001:
+        return f"{share * 100:.1e} %"
+    digits = 4 if value < 0.01 else 3 if value < 1 else 2 if value < 10 else 1
+    return f"{share * 100:.{digits}f} %"
+
+
+def signed_percent(share: float) -> str:
+    """A change in per cent, with its sign."""
+    return f"{share * 100:+.2g} %" if 0 < abs(share) < 0.01 else f"{share * 100:+.1f} %"

@@ -67,7 +67,8 @@ def svg_text(picture: RenderableType, title: str, width: int = 100, description:
     svg = re.sub(r"@font-face\s*\{.*?\}\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family:[^;]*;", f"font-family: {FONTS};", svg)
     said = escape(description or plain_text(picture, width), quote=False)
-    head = f'role="img" aria-describedby="minidsv3-about">\n<title>{escape(title)}</title>\n'
+    head = 'xml:space="preserve" role="img" aria-describedby="minidsv3-about">\n'  # spaces in front count
+    head += f"<title>{escape(title)}</title>\n"
     head += f'<desc id="minidsv3-about">{said}</desc>'
     svg = re.sub(r"(<svg\b[^>]*)>", lambda found: f"{found[1]} {head}", svg, count=1)
     return re.sub(r"\s*<!--.*?-->", "", svg, flags=re.DOTALL) + ("" if svg.endswith("\n") else "\n")

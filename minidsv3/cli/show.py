@@ -1,0 +1,126 @@
+"""`minidsv3 show`: any picture on demand, and the experiments behind the report's low precision.
+
+A subject is a command of its own with its own options; the table below says in which file it is, and only
+that file is imported. Every subject has `--json`, one object with a `schema`, and `--svg FILE`.
+
+Does: find the subject, parse, print, write. Does not: compute or draw (`minidsv3.numerics`, `minidsv3.show`).
+
+    >>> from minidsv3.cli import main as minidsv3
+    >>> minidsv3(["show", "numberlin"])
+    2
+    >>> minidsv3(["show", "bits", "4.25", "--format", "e9m9"])
+    2
+
+Next: minidsv3.cli.show_formats
+"""
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["EXAMPLES", "SUBJECTS", "SUMMARY", "Subject", "arguments", "main", "present"]
+
+SUMMARY = "Number formats, scales, the tensor core's accumulator and LogFMT, as pictures and experiments."
+EXAMPLES = [
+    "minidsv3 show bits 0.3 --format e4m3",
+    "minidsv3 show accumulator --microscope",
+    "minidsv3 show codecs --model runs/nano-0 --json",
+]
+# subject -> (module, what it shows)
+SUBJECTS = {
+    "bits": ("show_formats", "one number: its fields, its neighbours, how it was rounded"),
+    "numberline": ("show_formats", "all values of a format, on a line and by octave"),
+    "formats": ("show_formats", "the table of formats"),
+    "quantise": ("show_scaling", "a tensor in tiles: scales, errors, what is lost"),
+    "outliers": ("show_scaling", "one scale a tensor against one a tile, as outliers grow"),
+    "logfmt": ("show_scaling", "a tile in LogFMT beside the float formats"),
+    "accumulator": ("show_accumulator", "what the tensor core's sum loses, and which bits"),
+    "codecs": ("show_training", "LogFMT and float codecs on a model's activations"),
+    "gradients": ("show_training", "formats and tiles for a model's activation gradients"),
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a subject is to the command line."""
+
+    summary: str
+    examples: Sequence[str]
+    arguments: Callable[[argparse.ArgumentParser], None]
+    main: Callable[[argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\ntry: {self.prog} --help\n")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options: a subject, and whatever that takes."""
+    width = max(map(len, SUBJECTS))
+    table = "\n".join(f"  {name:{width}}  {summary}" for name, (_, summary) in SUBJECTS.items())
+    closing = "`minidsv3 show SUBJECT --help` tells more."
+    parser.epilog = f"subjects:\n{table}\n\n{parser.epilog}\n\n{closing}"
+    parser.usage = "minidsv3 show SUBJECT ..."
+    parser.add_argument("subject", metavar="SUBJECT", help="what to show")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Show the subject."""
+    from minidsv3.config import near
+
+    if args.subject not in SUBJECTS:
+        raise ValueError(f"expected a subject, got {args.subject!r}: {near(args.subject, list(SUBJECTS))}")
+    module = import_module(f"minidsv3.cli.{SUBJECTS[args.subject][0]}")
+    subject: Subject = module.SUBJECTS[args.subject]
+    parser = _Parser(
+        prog=f"minidsv3 show {args.subject}",
+        description=subject.summary,
+        epilog="examples:\n" + "\n".join(f"  {line}" for line in subject.examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subject.arguments(parser)
+    parser._negative_number_matcher = re.compile(r"-(\d|\.\d|inf|nan|2\^)")  # values, -1e-3 and -inf too
+    parser.add_argument("--json", action="store_true", help="print one JSON object, not a picture")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="write the picture to FILE")
+    return subject.main(parser.parse_args(args.rest))
+
+
+def present(args: argparse.Namespace, title: str, picture: "RenderableType", table: Mapping[str, Any]) -> int:
+    """Print the picture, write it to `--svg`, or print the table as JSON.
+
+    A picture that has `describe()` is told in words where MINIDSV3_SCREEN_READER asks for that, and in the
+    SVG's description.
+    """
+    from minidsv3.cli.terminal import print_json, results, talk
+
+    words: str = picture.describe() if hasattr(picture, "describe") else ""
+    if args.svg:
+        _write_svg(args.svg, picture, title, words)
+        talk().print(f"left in {args.svg}")
+    if args.json:
+        print_json({"schema": f"minidsv3.show.{title.split()[0]}/1"} | dict(table))
+    elif words and os.environ.get("MINIDSV3_SCREEN_READER", "") not in ("", "0"):
+        results().print(words)
+    elif not args.svg:
+        results().print(picture)
+    return 0
+
+
+def _write_svg(path: Path, picture: "RenderableType", title: str, words: str) -> None:
+    from minidsv3.checkpoint import replacing
+    from minidsv3.show import svg_text
+
+    if not path.parent.is_dir():
+        raise ValueError(f"expected --svg in a folder that exists, got {path}")
+    with replacing(path) as file:
+        file.write(svg_text(picture, f"minidsv3 show {title}", width=100, description=words).encode())
