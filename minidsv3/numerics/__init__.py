@@ -34,6 +34,7 @@ from minidsv3.numerics.formats import (
     UE8M0,
     NumberFormat,
 )
+from minidsv3.numerics.scaling import RECIPES, Quantized, power_of_two_ceil, quantize, tile_round
 
 __all__ = [
     "BF16",
@@ -48,8 +49,13 @@ __all__ = [
     "FP22",
     "FP32",
     "OVERFLOWS",
+    "RECIPES",
     "ROUNDINGS",
     "TF32",
     "UE8M0",
     "NumberFormat",
+    "Quantized",
+    "power_of_two_ceil",
+    "quantize",
+    "tile_round",
 ]

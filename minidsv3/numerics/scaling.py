@@ -1,0 +1,331 @@
+"""Tile and block scaling: a scale for every tile of a matrix, and the values divided by it in a small format.
+
+The scale of a tile takes its largest magnitude to the largest value of the format. V3 scales activations by
+1x128 tiles (one token, 128 channels) and weights by 128x128 blocks. The stored scale is what one multiplies
+by to come back; the weight files call it `weight_scale_inv`. What published recipes do differently is rows
+of `data/scaling.toml`.
+
+Does: any block, ragged edges (as if padded with zeros), leading axes, scales in float32 or powers of two.
+Does not: keep a history of scales; let a tile of zeros become NaN, except where a named recipe does.
+
+    >>> import numpy as np
+    >>> q = quantize(np.float32([[1.0, -3.0, 7.0, 0.1]]), block=(1, 4), scale="power-of-two")
+    >>> q.scale.tolist(), [hex(code) for code in q.codes[0]]
+    ([[0.015625]], ['0x68', '0xf4', '0x7e', '0x4d'])
+    >>> q.dequantize().tolist()
+    [[1.0, -3.0, 7.0, 0.1015625]]
+
+Next: minidsv3.numerics.block_formats
+"""
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import InitVar, dataclass, replace
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from minidsv3.numerics.formats import E4M3, NumberFormat
+from minidsv3.numerics.tiles import (
+    Patch,
+    cells,
+    encode_magnitudes,
+    magic_numbers,
+    matrices,
+    patches,
+    spread,
+    tile_amax,
+)
+
+__all__ = ["RECIPES", "SCALES", "Quantized", "Recipe", "power_of_two_ceil", "quantize", "tile_round"]
+
+Values = NDArray[np.float32]
+Codes = NDArray[np.unsignedinteger[Any]]
+Block = tuple[int, int]
+SCALES = ("float32", "power-of-two")
+_SIGN, _SMALLEST_NORMAL = np.uint32(0x8000_0000), np.float32(2.0**-126)
+_TAME = (
+    np.float32(2.0**-90),
+    np.float32(2.0**90),
+)  # scales and magnitudes between are far from any edge of float32
+
+
+# ---- scales ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A row of `data/scaling.toml`: from the amax of a tile to its scale and its elements."""
+
+    name: str
+    amax_floor: float
+    scale: str
+    element: str
+    zero_tile: str
+    scales: tuple[str, ...]
+    source: str
+    power_of_two: str = ""
+
+
+def _rows() -> dict[str, Recipe]:
+    text = (resources.files("minidsv3") / "data" / "scaling.toml").read_text(encoding="utf-8")
+    rows = tomllib.loads(text)
+    return {name: Recipe(name=name, **{**row, "scales": tuple(row["scales"])}) for name, row in rows.items()}
+
+
+RECIPES = _rows()
+
+
+def power_of_two_ceil(s: ArrayLike) -> Values:
+    """The power of two at or above each positive float32.  [...] -> [...].
+
+    The exponent field, one more if any bit of the fraction is set, held within 1..254: subnormals and zero
+    give 2^-126; what lies above 2^127, infinity and NaN give 2^127. A rounded logarithm would miss by a
+    factor of two just above a power of two.
+    """
+    bits = np.asarray(s, np.float32).view(np.uint32)
+    field = (bits + np.uint32(0x7F_FFFF)) >> np.uint32(
+        23
+    )  # any bit of the fraction carries into the exponent
+    powers: Values = (np.clip(field, 1, 254).astype(np.uint32) << np.uint32(23)).view(np.float32)
+    return powers
+
+
+def _recipe(scale: str, amax_floor: float, name: str | None) -> Recipe:
+    """The row by its name; without a name, V3's later rule with the floor given."""
+    if scale not in SCALES:
+        raise ValueError(f"expected scale one of {SCALES}, got {scale!r}")
+    if name is None:
+        if not 0 <= amax_floor < np.inf:
+            raise ValueError(f"expected amax_floor at least 0 and finite, got {amax_floor}")
+        return replace(RECIPES["v3-2025-08"], amax_floor=amax_floor)
+    if name not in RECIPES:
+        raise ValueError(f"expected recipe one of {tuple(RECIPES)}, got {name!r}")
+    if scale not in RECIPES[name].scales:
+        raise ValueError(f"expected scale one of {RECIPES[name].scales} in recipe {name}, got {scale!r}")
+    return RECIPES[name]
+
+
+def _scales(amax: Values, largest: float, scale: str, recipe: Recipe) -> tuple[Values, np.ufunc, Values]:
+    """Scale of each tile, and how an element is brought to it: by dividing or by multiplying, with what."""
+    top, one = np.float32(largest), np.float32(1)
+    amax = np.maximum(amax, np.float32(recipe.amax_floor))  # NaN stays
+    s = amax / top if recipe.scale == "amax / largest" else amax * (one / top)
+    if scale == "power-of-two":
+        s = power_of_two_ceil(s)
+    elif recipe.zero_tile == "zero":
+        s = np.maximum(s, _SMALLEST_NORMAL)
+    if recipe.element == "x / s":
+        return s, np.divide, s
+    of_amax = recipe.element == "x * (largest / amax)" and scale == "float32"
+    return s, np.multiply, top / amax if of_amax else one / s
+
+
+# ---- patch by patch ----------------------------------------------------------------------------------------
+
+
+class _Work(NamedTuple):
+    """What is known of one patch before anything is rounded."""
+
+    patch: Patch
+    a: Values  # magnitudes [rows, columns], to be overwritten
+    m: Values  # room for as many
+    s: Values  # scale of each tile [r, c]
+    apply: np.ufunc
+    factor: Values  # [r, c]
+    tame: bool  # finite, and s times anything in the format is as well
+
+
+def _walk(
+    x: Values, shape: tuple[int, int, int], block: Block, fmt: NumberFormat, scale: str, recipe: Recipe
+) -> Iterator[_Work]:
+    """Magnitudes and scales of every patch of x [L, R, C]; the two buffers are used again and again."""
+    room = np.empty((2, 0), np.float32)
+    exact = fmt.signed and fmt.bits <= 16 and fmt.fraction_bits <= 7 and fmt.largest < _TAME[1]
+    for patch in patches(*shape, block):
+        here = x[patch.values]  # [rows, columns]
+        if here.size > room.shape[1]:
+            room = np.empty((2, here.size), np.float32)
+        a, m = (buffer[: here.size].reshape(here.shape) for buffer in room)
+        np.abs(here, out=a)
+        amax = tile_amax(a, patch.height, patch.width)  # [r, c]
+        s, apply, factor = _scales(amax, fmt.largest, scale, recipe)
+        tame = bool(exact and amax.max() < _TAME[1] and s.min() > _TAME[0])
+        yield _Work(patch, a, m, s, apply, factor, tame)
+
+
+def _tall(values: Values, work: _Work) -> Values:
+    """[rows, columns] -> [r, height, columns], a view."""
+    return values.reshape(-1, work.patch.height, values.shape[1])
+
+
+def quantize(
+    x: ArrayLike,
+    block: Block = (1, 128),
+    fmt: NumberFormat = E4M3,
+    scale: str = "float32",
+    amax_floor: float = 1e-4,
+    recipe: str | None = None,
+) -> "Quantized":
+    """Codes and scales of x, a scale for each block of rows and columns.
+
+    x: float32 [..., R, C]; edges may be ragged.  block: (rows, columns).  scale: one of SCALES.
+    amax_floor: a tile with a smaller amax is scaled as if it had this one, and loses range by it. 0 = none.
+    recipe: a row of RECIPES, which then gives the floor and the operations; None: amax/largest, x/s.
+
+    With float32 scales a NaN or infinity anywhere makes its whole tile NaN. With powers of two (2^127 then)
+    a NaN stays where it is and an infinity takes the largest code, which comes back as infinity; the rest of
+    the tile is lost.
+    """
+    values, shape, row = _arguments(x, block, scale, amax_floor, recipe)
+    codes = np.empty(shape, fmt.dtype)  # [L, R, C]
+    scales = np.empty(cells(shape, block), np.float32)
+    with np.errstate(all="ignore"):
+        source = values.reshape(shape)
+        for work in _walk(source, shape, block, fmt, scale, row):
+            scales[work.patch.tiles] = work.s
+            _encode(source[work.patch.values], work, fmt, codes[work.patch.values])
+    return Quantized(
+        codes.reshape(values.shape), scales.reshape(cells(values.shape, block)), block, fmt, check=False
+    )
+
+
+def _encode(x: Values, work: _Work, fmt: NumberFormat, codes: Codes) -> None:
+    """codes = those of x [rows, columns], one patch."""
+    factor = spread(work.factor, work.patch.height, work.patch.width)  # [r, 1, columns]
+    if not work.tame:
+        y = work.apply(_tall(x, work), factor)
+        codes[...] = fmt.encode(y, "saturate").reshape(x.shape)
+        return
+    work.apply(_tall(work.a, work), factor, out=_tall(work.a, work))
+    codes[...] = encode_magnitudes(work.a, fmt, work.m)
+    negative = np.less(x.view(np.int32), 0)  # the sign bit, of -0 too
+    codes |= negative.astype(codes.dtype) << (fmt.bits - 1)
+
+
+def tile_round(
+    x: ArrayLike,
+    block: Block,
+    fmt: NumberFormat = E4M3,
+    scale: str = "float32",
+    amax_floor: float = 1e-4,
+    recipe: str | None = None,
+    out: Values | None = None,
+) -> Values:
+    """`quantize(x, …).dequantize()`, bit for bit, without making codes.  [..., R, C] -> [..., R, C].
+
+    Arguments as `quantize`.  out: where to put the values; may be x itself. With power-of-two scales nothing
+    is scaled at all: rounding x/s to the format and multiplying by s is rounding x, with the smallest normal
+    number at s times the format's.
+    """
+    values, shape, row = _arguments(x, block, scale, amax_floor, recipe)
+    if out is not None and (out.shape != values.shape or out.dtype != np.float32):
+        raise ValueError(f"expected out float32 {values.shape}, got {out.dtype} {out.shape}")
+    target = out if out is not None and out.flags.c_contiguous else np.empty(values.shape, np.float32)
+    with np.errstate(all="ignore"):
+        source, goal = values.reshape(shape), target.reshape(shape)
+        for work in _walk(source, shape, block, fmt, scale, row):
+            _round(source[work.patch.values], work, fmt, scale, goal[work.patch.values])
+    if out is None or out is target:
+        return target
+    out[...] = target
+    return out
+
+
+def _round(x: Values, work: _Work, fmt: NumberFormat, scale: str, out: Values) -> None:
+    """out = x [rows, columns] rounded, one patch."""
+    height, width = work.patch.height, work.patch.width
+    s, a, m = spread(work.s, height, width), _tall(work.a, work), _tall(work.m, work)
+    if not work.tame:
+        y = work.apply(_tall(x, work), spread(work.factor, height, width))
+        out[...] = (fmt.decode(fmt.encode(y, "saturate")) * s).reshape(x.shape)
+        return
+    if scale == "power-of-two":
+        magic_numbers(a, fmt, m, floor=s * np.float32(fmt.smallest_normal))
+    else:
+        work.apply(a, s if work.factor is work.s else spread(work.factor, height, width), out=a)
+        magic_numbers(a, fmt, m)
+    np.add(a, m, out=a)
+    np.subtract(a, m, out=a)
+    if scale != "power-of-two":
+        np.multiply(a, s, out=a)
+    signs = np.bitwise_and(x.view(np.uint32), _SIGN, out=work.m.view(np.uint32))
+    np.bitwise_or(work.a.view(np.uint32), signs, out=out.view(np.uint32))
+
+
+def _arguments(
+    x: ArrayLike, block: Block, scale: str, amax_floor: float, recipe: str | None
+) -> tuple[Values, tuple[int, int, int], Recipe]:
+    """x as float32, the [L, R, C] it is walked as, the recipe."""
+    if isinstance(x, np.ndarray | np.generic) and x.dtype != np.float32:
+        raise ValueError(f"expected float32 (another rounding would come first), got {x.dtype}")
+    values = np.asarray(x, np.float32)
+    cells(values.shape, block)
+    return values, matrices(values, block[0]), _recipe(scale, amax_floor, recipe)
+
+
+# ---- the result --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Codes with a scale for each block.
+
+    Made by `quantize`, or from codes and scales read elsewhere, which are then checked: ValueError for codes
+    that are none of the format, for a scale that is zero, negative, infinite or NaN, for shapes that do not
+    meet.
+    """
+
+    codes: Codes  # [..., R, C]
+    scale: Values  # [..., ceil(R/rows), ceil(C/columns)]: multiply by it (`weight_scale_inv` in weight files)
+    block: Block  # (rows, columns)
+    fmt: NumberFormat
+    check: InitVar[bool] = True
+
+    def __post_init__(self, check: bool) -> None:
+        if not check:
+            return
+        expected = cells(self.codes.shape, self.block)
+        if self.codes.dtype != self.fmt.dtype:
+            raise ValueError(f"expected codes of {self.fmt.name} in {self.fmt.dtype}, got {self.codes.dtype}")
+        if self.codes.size and int(self.codes.max()) >> self.fmt.bits:
+            raise ValueError(
+                f"expected codes of {self.fmt.name} below {1 << self.fmt.bits}, got {self.codes.max()}"
+            )
+        if self.scale.shape != expected or self.scale.dtype != np.float32:
+            raise ValueError(
+                f"expected scale float32 {expected} for codes {self.codes.shape} in blocks {self.block}, "
+                f"got {self.scale.dtype} {self.scale.shape}"
+            )
+        if not bool(np.all((self.scale > 0) & (self.scale < np.inf))):
+            raise ValueError("expected scales above zero and finite, got zero, negative, infinite or NaN")
+
+    def dequantize(self) -> Values:
+        """Value of each code times the scale of its block.  -> float32 [..., R, C]."""
+        shape = matrices(self.codes, self.block[0])  # [L, R, C]
+        codes, scale = self.codes.reshape(shape), self.scale.reshape(cells(shape, self.block))
+        values = np.empty(shape, np.float32)
+        with np.errstate(all="ignore"):
+            for patch in patches(*shape, self.block):
+                here = self.fmt.decode(codes[patch.values])  # [rows, columns]
+                tall = here.reshape(-1, patch.height, here.shape[1])
+                np.multiply(tall, spread(scale[patch.tiles], patch.height, patch.width), out=tall)
+                values[patch.values] = here
+        return values.reshape(self.codes.shape)
+
+    def regroup(self, block: Block, scale: str | None = None, amax_floor: float = 1e-4) -> "Quantized":
+        """The same values in other blocks, dequantised and quantised again: 1x128 into 128x1 in the backward.
+
+        scale: one of SCALES; None: powers of two if all scales here are.
+
+        Powers of two make it exact: a value is k x 2^e with k of at most four bits (E4M3), and dividing it by
+        another power of two leaves k alone. It changes only where the new block's scale is so much larger
+        that the value falls among the subnormals and k no longer fits. A float32 scale changes k itself, and
+        nearly every value is rounded a second time.
+        """
+        if scale is None:
+            powers = not bool(np.any(self.scale.view(np.uint32) & np.uint32(0x807F_FFFF)))
+            scale = "power-of-two" if powers else "float32"
+        return quantize(self.dequantize(), block, self.fmt, scale, amax_floor)
