@@ -17,7 +17,7 @@ Does: IEEE-like formats no wider than float32. Does not: round twice; values tha
     >>> E4M3.round([4.25, 1000.0]).tolist(), E4M3.decode(E4M3.encode(1000.0, "nonsaturating")).item()
     ([4.0, 448.0], nan)
 
-Next: minidsv3.machine
+Next: minidsv3.numerics.rounding
 """
 
 import math
@@ -31,15 +31,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minidsv3.numerics import rounding as rounding_in_bits
+
 __all__ = ["FORMATS", "OVERFLOWS", "ROUNDINGS", "NumberFormat", "decode_one", "encode_one"]
 
 Codes = NDArray[np.unsignedinteger[Any]]
 Values = NDArray[np.float32]
 ROUNDINGS = ("nearest-even", "toward-zero", "stochastic")
 OVERFLOWS = ("saturate", "nonsaturating")
-
-# float32 itself
-_FRACTION, _BIAS, _INFINITY, _HIDDEN = 23, 127, 0x7F80_0000, 0x80_0000
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,17 @@ class NumberFormat:
         """Unsigned integers that hold a code."""
         return np.dtype(np.uint8 if self.bits <= 8 else np.uint16 if self.bits <= 16 else np.uint32)
 
+    def _convention(self, overflow: str | None) -> str:
+        overflow = self.overflow if overflow is None else overflow
+        if overflow not in OVERFLOWS:
+            raise ValueError(f"expected overflow one of {OVERFLOWS}, got {overflow!r}")
+        return overflow
+
+    @property
+    def overflow_threshold(self) -> float:
+        """The value that would follow the largest, were there one: 480 in E4M3, 2^16 in float16."""
+        return float(decode_one(self.top + 1, self))
+
     def encode(
         self,
         x: ArrayLike,
@@ -115,87 +125,25 @@ class NumberFormat:
         allowed = ROUNDINGS if self.signed else (*ROUNDINGS, "up")
         if rounding not in allowed:
             raise ValueError(f"expected rounding one of {allowed}, got {rounding!r}")
-        overflow = self.overflow if overflow is None else overflow
-        if overflow not in OVERFLOWS:
-            raise ValueError(f"expected overflow one of {OVERFLOWS}, got {overflow!r}")
-        values = _float32(x)
-        bits = np.atleast_1d(values).view(np.uint32)  # [...]
-        magnitude = bits & np.uint32(0x7FFF_FFFF)
-        code = self._magnitude_code(magnitude, rounding, rng).astype(np.int64)
-        beyond = self.top if overflow == "saturate" or self.special == "none" else self.top + 1
-        largest = self.top if rounding == "toward-zero" else beyond
-        code = np.minimum(code, largest)
-        code[magnitude == _INFINITY] = beyond
-        code[magnitude > _INFINITY] = self.top if self.nan is None else self.nan
-        if self.signed:
-            code |= (bits >> np.uint32(31)).astype(np.int64) << (self.bits - 1)
-        else:
-            code[(bits > 0x8000_0000)] = self.nan
-            if overflow == "nonsaturating":
-                code[magnitude == 0] = self.nan
-        return code.astype(self.dtype).reshape(values.shape)
-
-    def _magnitude_code(
-        self, magnitude: NDArray[np.uint32], rounding: str, rng: np.random.Generator | None
-    ) -> NDArray[np.uint32]:
-        """Code without sign of finite float32 magnitudes given as bits.  [...] -> [...]."""
-        value = (
-            np.where(magnitude >= _INFINITY, 0, magnitude)
-            .astype(np.uint32)
-            .view(np.float32)
-            .astype(np.float64)
-        )
-        _, exponent = np.frexp(value)
-        lowest = 1 - self.bias if self.signed else -self.bias
-        exponent = np.where(value == 0, lowest, np.maximum(exponent - 1, lowest))
-        scaled = np.ldexp(value, self.fraction_bits - exponent)
-        kept = np.floor(scaled)
-        rest = scaled - kept
-        if rounding == "nearest-even":
-            kept += (rest > 0.5) | ((rest == 0.5) & (kept % 2 == 1))
-        elif rounding == "up":
-            kept += rest > 0
-        elif rounding == "stochastic":
-            rng = rng or np.random.default_rng()
-            kept += rng.random(rest.shape) < rest
-        code = (exponent - lowest) * float(1 << self.fraction_bits) + kept
-        if not self.signed:
-            code = np.maximum(code - 1, 0)
-        return code.astype(np.uint32)
+        overflow = self._convention(overflow)
+        return rounding_in_bits.encode(_float32(x), self, overflow, rounding, rng)
 
     def decode(self, codes: ArrayLike) -> Values:
         """Values of codes, exactly.  Integers of any shape -> float32."""
-        wide = np.asarray(codes)
-        fits = wide.dtype == self.dtype and self.bits == 8 * wide.itemsize  # then every number is a code
-        if wide.dtype.kind not in "iu" or not (
-            fits or not wide.size or (wide.min() >= 0 and not wide.max() >> self.bits)
-        ):
-            raise ValueError(f"expected codes of {self.name}, 0 .. {(1 << self.bits) - 1}, got {wide.dtype}")
-        bits = self._float32_bits(np.atleast_1d(wide).astype(np.uint32))
-        return bits.view(np.float32).reshape(wide.shape)
+        return rounding_in_bits.decode(self._checked(codes), self)
 
-    def _float32_bits(self, wide: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """The float32 with the value of each code, as bits.  [...] -> [...]."""
-        if not self.signed:
-            return np.where(
-                wide == 0, 0x40_0000, np.where(wide == 255, 0x7FC0_0000, wide << np.uint32(23))
-            ).astype(np.uint32)
-        if self.bias == _BIAS and self.exponent_bits == 8:  # the upper bits of a float32
-            return wide << np.uint32(32 - self.bits)
-        code = wide & np.uint32((1 << (self.bits - 1)) - 1)
-        field = code >> np.uint32(self.fraction_bits)
-        fraction = code & np.uint32((1 << self.fraction_bits) - 1)
-        significand = fraction | np.where(field > 0, np.uint32(1 << self.fraction_bits), np.uint32(0))
-        power = np.maximum(field, 1).astype(np.int32) - self.bias - self.fraction_bits
-        finite = np.ldexp(significand.astype(np.float32), power).astype(np.float32)  # exact
-        bits: NDArray[np.uint32] = finite.view(np.uint32)
-        if self.special == "ieee":
-            special = np.uint32(_INFINITY) | (fraction << np.uint32(_FRACTION - self.fraction_bits))
-            bits = np.where(code > self.top, special, bits)
-        else:
-            bits = np.where(code > self.top, np.uint32(0x7FC0_0000), bits)
-        bits |= (wide >> np.uint32(self.bits - 1)) << np.uint32(31)
-        return bits
+    def _checked(self, codes: ArrayLike) -> Codes:
+        """Integers as codes, none beyond the format.  [...] -> [...] of `dtype`."""
+        given = np.asarray(codes)
+        span = f"expected codes of {self.name}, 0 .. {(1 << self.bits) - 1}, got "
+        if given.dtype.kind not in "iu" and given.size:
+            raise ValueError(f"{span}{given.dtype}")
+        every = given.dtype.kind == "u" and 8 * given.itemsize <= self.bits  # any such number is a code
+        if not every and given.size:
+            low, high = int(given.min()), int(given.max())
+            if low < 0 or high >> self.bits:
+                raise ValueError(f"{span}{low if low < 0 else high}")
+        return given.astype(self.dtype, copy=False)
 
     def round(
         self,
@@ -206,10 +154,14 @@ class NumberFormat:
         out: Values | None = None,
     ) -> Values:
         """The values of the format that x rounds to, in `out` if given (it may be x itself)."""
-        values = self.decode(self.encode(x, overflow, rounding, rng))
+        values = _float32(x)
         if out is None:
-            return values
-        out[...] = values
+            out = np.empty_like(values)
+        elif out.dtype != np.float32 or out.shape != values.shape:
+            raise ValueError(f"expected out float32 {values.shape}, got {out.dtype} {out.shape}")
+        if rounding == "nearest-even" and self.signed:
+            return rounding_in_bits.round_nearest(values, self, self._convention(overflow), out)
+        out[...] = self.decode(self.encode(values, overflow, rounding, rng))
         return out
 
 
