@@ -102,6 +102,7 @@ class ModelConfig:
     mtp_state_after_norm: bool = True  # h^0 is taken after model.norm; False: before
     mtp_chain_after_norm: bool = True  # h^k is passed on after shared_head.norm; False: before
     initializer_range: float = 0.02
+    fp8_block: int = 128  # numbers that share a scale in FP8: 1 x 128 of activations, 128 x 128 of weights
     bos_token_id: int = 0
     eos_token_id: int = 1
 
@@ -359,6 +360,8 @@ class TrainConfig:
     fim_rate: float = 0.1
     split_rate: float = 0.1  # share of joined punctuation + newline tokens that are split (not published)
     ema_decay: float = 0.99  # V3 keeps an EMA and gives no rate
+    precision: str = "fp32"  # a recipe of data/precision
+    accumulate: str = "ideal"  # how FP8 products are summed; or "promoted", "hardware"
     checkpoint_every: int = 50
     seed: int = 0
 
@@ -382,6 +385,7 @@ class TrainConfig:
         for name, allowed in {
             "balance_counts": ("top-k of scores", "routed"),
             "mtp_divisor": ("T", "T-k"),
+            "accumulate": ("ideal", "promoted", "hardware"),
         }.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(

@@ -65,7 +65,7 @@ _DEFAULTED: dict[str, tuple[str, type]] = {
     "bos_token_id": ("bos_token_id", int),
     "eos_token_id": ("eos_token_id", int),
 }
-_OURS = {"mtp_order": str, "mtp_state_after_norm": bool, "mtp_chain_after_norm": bool}
+_OURS = {"mtp_order": str, "mtp_state_after_norm": bool, "mtp_chain_after_norm": bool, "fp8_block": int}
 # fields of which one value alone is computed here; a missing one means that value
 _FIXED: dict[str, object] = {
     "model_type": "deepseek_v3",

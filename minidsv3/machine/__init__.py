@@ -1,11 +1,11 @@
 """The machine that interprets the model: hardware, a precision policy and, when asked, a trace.
 
-`Machine()` computes in float32 as fast as NumPy can: its methods *are* the primitives. A tracing machine
-shadows them with recording ones, so a machine that does not trace pays nothing for it.
-`Machine(dtype="float64")` is for gradient checks.
+`Machine()` computes in float32 as fast as NumPy can: its methods *are* the primitives. A machine of another
+precision, or one that traces, shadows them with rounding or recording ones, so that plain machines pay
+nothing for it. `Machine(precision="fp8")` runs V3's recipe; `Machine(dtype="float64")` is for gradient checks.
 
-Does: float32 and float64, traces, kept values. Does not: BF16 and FP8, which are policies of their own: a
-policy is a function that wraps a primitive by name, and `Machine(policy=...)` takes it.
+Does: precisions as data, traces, kept values, policies of your own (functions that wrap a primitive by name).
+Does not: narrow storage: a number rounded to FP8 still lies in a float32.
 
     >>> import numpy as np
     >>> machine = Machine(trace=True, keep="mla.out")
@@ -27,46 +27,76 @@ from minidsv3.config import near
 from minidsv3.hardware import Hardware, load_hardware
 from minidsv3.machine import primitives as p
 from minidsv3.machine.catalogue import Op, catalogue, look_up, symbols
+from minidsv3.machine.precision import Precision, load_precision, precision_names
+from minidsv3.machine.rounding import ACCUMULATE, Rounding
 from minidsv3.machine.trace import Recorder, Row, Trace
 
-__all__ = ["Machine", "Op", "Policy", "Row", "Trace", "catalogue", "look_up", "symbols"]
+__all__ = [
+    "Machine", "Op", "Policy", "Precision", "Row", "Trace", "catalogue", "load_precision", "look_up",
+    "precision_names", "symbols",
+]  # fmt: skip
 
 Policy = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 """Takes a primitive's name and function, gives the function to run in its place."""
-
-PRECISIONS = ("fp32",)
 
 
 class Machine:
     """Runs primitives.
 
     hardware: a name or path for `load_hardware`, read when first asked for.
-    precision: "fp32". policy: wraps every primitive (precision work, what-ifs).
-    trace: write one row per primitive to `.trace`; keep: op patterns whose values the rows hold.
-    dtype: "float32" or "float64", the format parameters are taken in.
+    precision: a recipe's name ("fp32", "bf16", "fp8", ...) or a path to a file like those of data/precision.
+    accumulate: how FP8 products are summed: "ideal" float32; "promoted", partial sums of 128 terms promoted to
+    FP32; "hardware", these partial sums by the tensor core, bit by bit.
+    block: width of FP8 tiles and blocks; if not given, the model's config says it.
+    policy: wraps every primitive (what-ifs). trace: write one row per primitive to `.trace`; keep: op patterns
+    whose values the rows hold. dtype: "float32" or "float64", the format parameters are taken in.
     """
 
     def __init__(
         self,
         hardware: str | Path | Hardware = "h800",
-        precision: str = "fp32",
+        precision: str | Path | Precision = "fp32",
         trace: bool = False,
         keep: str | Iterable[str] = (),
         dtype: str = "float32",
         policy: Policy | None = None,
+        accumulate: str = "ideal",
+        block: int | None = None,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f"expected a precision, got {precision!r}: {near(precision, list(PRECISIONS))}")
+        self.recipe = precision if isinstance(precision, Precision) else load_precision(precision)
         if dtype not in ("float32", "float64"):
             raise ValueError(f"expected dtype 'float32' or 'float64', got {dtype!r}")
-        self.precision, self.dtype = precision, np.dtype(dtype)
+        if self.recipe.rounds and dtype != "float32":
+            raise ValueError(f"expected dtype 'float32' for precision {self.recipe.name!r}, got {dtype!r}")
+        if accumulate not in ACCUMULATE:
+            raise ValueError(f"expected accumulate one of {ACCUMULATE}, got {accumulate!r}")
+        if accumulate != "ideal" and not self.recipe.multiplies_fp8:
+            raise ValueError(
+                f"expected a precision with FP8 products for accumulate={accumulate!r}, got {self.recipe.name!r}"
+            )
+        if block is not None and block < 1:
+            raise ValueError(f"expected block >= 1, got {block}")
+        self.dtype, self.accumulate, self._block = np.dtype(dtype), accumulate, block
+        self.fp8_block = block or (self.recipe.fp8("block") if self.recipe.multiplies_fp8 else 0)
         self.layer: int | None = None  # where the model stands; set by the model, read by a trace
         self.expert: int | None = None
+        self.recomputing = False  # a forward primitive runs in the backward
         self._hardware = hardware
+        rounding = Rounding(self.recipe, self, accumulate).wrap if self.recipe.rounds else None
         self._recorder = Recorder(self, [keep] if isinstance(keep, str) else keep) if trace else None
-        for wrap in (policy, self._recorder.wrap if self._recorder else None):
+        for wrap in (rounding, policy, self._recorder.wrap if self._recorder else None):
             if wrap is not None:
                 self._wrap_primitives(wrap)
+
+    @property
+    def precision(self) -> str:
+        """Name of the recipe."""
+        return self.recipe.name
+
+    def follow(self, fp8_block: int) -> None:
+        """Take a model's block size, unless the machine was given one."""
+        if self._block is None and self.recipe.multiplies_fp8:
+            self.fp8_block = fp8_block
 
     def _wrap_primitives(self, wrap: Policy) -> None:
         """Shadow each primitive, and its backward, on this instance alone."""
@@ -113,3 +143,4 @@ class Machine:
         staticmethod(p.cross_entropy_backward),
     )
     adamw, average = staticmethod(p.adamw), staticmethod(p.average)
+    quantise, keep, copy_weight = staticmethod(p.quantise), staticmethod(p.keep), staticmethod(p.copy_weight)

@@ -15,7 +15,7 @@ does), count (a trace does), know the model.
     (array([[3., 4.]]), array([[1., 2.],
            [0., 0.]]))
 
-Next: minidsv3.machine.trace
+Next: minidsv3.machine.precision
 """
 
 import math
@@ -332,6 +332,24 @@ def balance_backward(d_loss: float, share: Array, load: Array, total: Array, at:
     return np.divide(d_scores, total, out=d_scores)
 
 
+# ---- what a precision policy gives a meaning: here, nothing happens ----------------------------------------
+
+
+def quantise(x: Array, at: str = "") -> Array:
+    """Where V3 puts an activation into FP8 tiles, for all products that read it: here x itself."""
+    return x
+
+
+def keep(x: Array, at: str = "") -> Array:
+    """Where V3 stores an activation for the backward in a narrower format: here x itself."""
+    return x
+
+
+def copy_weight(W: Array, at: str = "") -> Array:
+    """Where V3 makes the narrow copy of master weights that products read: here W itself.  [..., R, D]."""
+    return W
+
+
 # ---- loss, update ------------------------------------------------------------------------------------------
 
 
@@ -394,5 +412,5 @@ def average(mean: Array, w: Array, part: float, at: str = "") -> Array:
 PRIMITIVES = (
     "linear", "contract", "embedding", "rmsnorm", "rope", "softmax", "sigmoid", "swiglu", "add", "top_k",
     "dispatch", "scale", "combine", "renormalise", "balance", "cross_entropy", "adamw",
-    "average",
+    "average", "quantise", "keep", "copy_weight",
 )  # fmt: skip

@@ -14,17 +14,22 @@ Next: minidsv3.machine.parallel
 """
 
 import fnmatch
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from minidsv3.machine.catalogue import Op, Primitive, look_up, primitives
+from minidsv3.machine.operands import Stored, backward_operands, forward_operands, quantised_operands
+from minidsv3.machine.precision import Precision
 from minidsv3.machine.primitives import Array
 from minidsv3.machine.signature import Sizes
 
 __all__ = ["Row", "Trace"]
+
+QUIET = ("quantise", "keep", "copy_weight")  # primitives that do nothing on a machine that does not narrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +38,13 @@ class Row:
 
     op: str
     phase: str  # forward, backward, update, communication
-    direction: str = "fprop"  # fprop, dgrad, wgrad
+    direction: str = "fprop"  # fprop, dgrad, wgrad; quantise: operands put into tiles for both of these
     layer: int | None = None
     expert: int | None = None
     sizes: dict[str, int] = field(default_factory=dict)  # axis -> size
     shapes: tuple[tuple[int, ...], ...] = ()  # operands, then result
-    formats: tuple[str, ...] = ()  # of the same
+    formats: tuple[str, ...] = ()  # of the same: "e4m3", "bf16", "fp32"; NumPy's names where nothing is rounded
+    blocks: tuple[tuple[int, int] | None, ...] = ()  # of the same: rows and columns that share a scale
     matrix_flops: int = 0
     vector_flops: int = 0
     bytes: dict[str, int] = field(default_factory=dict)  # weight, activation, kv, network
@@ -103,6 +109,9 @@ class Place(Protocol):
 
     layer: int | None
     expert: int | None
+    recomputing: bool
+    fp8_block: int
+    recipe: Precision
 
 
 class Recorder:
@@ -128,6 +137,8 @@ class Recorder:
             start = perf_counter()
             out = function(*args, at=at, **options)
             seconds = perf_counter() - start
+            if name in QUIET and out is args[0]:
+                return out  # this machine does not narrow here, or what came is narrow already
             if backward:
                 self._record_backward(op, _backward_operands(op, args, out), seconds)
             else:
@@ -151,32 +162,40 @@ class Recorder:
         elements = op.signature.elements(sizes)
         if kind.gather:
             elements[0] = elements[-1]
-        formats = [*formats[:n], result.dtype.name]
+        stored = forward_operands(
+            self.owner.recipe, self.owner.fp8_block, op, [*formats[:n], result.dtype.name]
+        )
+        placed = (*shapes[:n], result.shape)
         kept = any(fnmatch.fnmatchcase(op.id, pattern) for pattern in self.keep)
         self.rows.append(
             Row(
                 op=op.id,
-                phase=op.phase,
+                phase="backward" if self.owner.recomputing else op.phase,
                 direction="fprop",
                 layer=self.owner.layer,
                 expert=self.owner.expert,
                 sizes=sizes,
-                shapes=(*shapes[:n], result.shape),
-                formats=tuple(formats),
+                shapes=placed,
+                formats=tuple(one.format for one in stored),
+                blocks=tuple(one.block for one in stored),
                 matrix_flops=2 * op.signature.multiply_adds(sizes) if kind.matrix else 0,
                 vector_flops=kind.vector * elements[kind.vector_over],
-                bytes=_bytes(op.kinds, elements, formats, (*range(n + 1), *kind.also_writes)),
+                bytes=_bytes(op.kinds, elements, placed, stored, (*range(n + 1), *kind.also_writes)),
                 seconds=seconds,
                 value=result.copy() if kept else None,
             )
         )
 
     def _record_backward(self, op: Op, operands: list[tuple[tuple[int, ...], str]], seconds: float) -> None:
-        kind = primitives()[op.primitive]
-        shapes, formats = [s for s, _ in operands], [f for _, f in operands]
+        kind, recipe, width = primitives()[op.primitive], self.owner.recipe, self.owner.fp8_block
+        shapes, dtypes = [s for s, _ in operands], [f for _, f in operands]
         sizes = op.signature.bind(shapes, op.symbols)
         sizes |= zip(op.signature.result, shapes[-1], strict=True)
+        elements = op.signature.elements(sizes)
+        if kind.matrix and recipe.product(op.id) == "fp8" and op.primitive == "linear":
+            self._record_quantising(op, sizes, shapes)
         for i, row in enumerate(kind.backward):
+            stored, which = backward_operands(recipe, width, op, row, dtypes), (*row.reads, row.writes)
             self.rows.append(
                 Row(
                     op=op.id,
@@ -185,31 +204,57 @@ class Recorder:
                     layer=self.owner.layer,
                     expert=self.owner.expert,
                     sizes=sizes,
-                    shapes=tuple(shapes[j] for j in (*row.reads, row.writes)),
-                    formats=tuple(formats[j] for j in (*row.reads, row.writes)),
-                    **backward_counts(op, kind, i, sizes, formats),
+                    shapes=tuple(shapes[j] for j in which),
+                    formats=tuple(one.format for one in stored),
+                    blocks=tuple(one.block for one in stored),
+                    matrix_flops=2 * op.signature.multiply_adds(sizes) if kind.matrix else 0,
+                    vector_flops=kind.vector_backward[i] * elements[kind.vector_over]
+                    if kind.vector_backward
+                    else 0,
+                    bytes=_bytes(op.kinds, elements, shapes, _spread(stored, which), which),
                     seconds=0.0 if i else seconds,
                 )
             )
 
+    def _record_quantising(self, op: Op, sizes: Sizes, shapes: list[tuple[int, ...]]) -> None:
+        """The pass that puts d_y and x into the tiles that Dgrad and Wgrad need."""
+        stored = quantised_operands(self.owner.recipe, self.owner.fp8_block, op)
+        x, d_y = shapes[0], shapes[-1]
+        placed = (d_y, x, d_y, d_y, x)
+        moved = sum(one.nbytes(shape) for one, shape in zip(stored, placed, strict=True))
+        self.rows.append(
+            Row(
+                op=op.id,
+                phase="backward",
+                direction="quantise",
+                layer=self.owner.layer,
+                expert=self.owner.expert,
+                sizes=sizes,
+                shapes=placed,
+                formats=tuple(one.format for one in stored),
+                blocks=tuple(one.block for one in stored),
+                vector_flops=primitives()["quantise"].vector * (2 * math.prod(d_y) + math.prod(x)),
+                bytes={"activation": moved},
+            )
+        )
 
-def backward_counts(op: Op, kind: Primitive, i: int, sizes: Sizes, formats: list[str]) -> dict[str, Any]:
-    """FLOPs and bytes of the i-th backward row of an op."""
-    elements = op.signature.elements(sizes)
-    row = kind.backward[i]
-    return {
-        "matrix_flops": 2 * op.signature.multiply_adds(sizes) if kind.matrix else 0,
-        "vector_flops": kind.vector_backward[i] * elements[kind.vector_over] if kind.vector_backward else 0,
-        "bytes": _bytes(op.kinds, elements, formats, (*row.reads, row.writes)),
-    }
+
+def _spread(stored: list[Stored], which: tuple[int, ...]) -> list[Stored]:
+    """As long as the op's operands, each in its place."""
+    places = dict(zip(which, stored, strict=True))
+    return [places.get(i, stored[0]) for i in range(max(which) + 1)]
 
 
 def _bytes(
-    kinds: tuple[str, ...], elements: list[int], formats: list[str], which: Iterable[int]
+    kinds: tuple[str, ...],
+    elements: list[int],
+    shapes: Sequence[tuple[int, ...]],
+    stored: Sequence[Stored],
+    which: Iterable[int],
 ) -> dict[str, int]:
     moved: dict[str, int] = {}
     for i in which:
-        moved[kinds[i]] = moved.get(kinds[i], 0) + elements[i] * np.dtype(formats[i]).itemsize
+        moved[kinds[i]] = moved.get(kinds[i], 0) + stored[i].nbytes(shapes[i], elements[i])
     return moved
 
 

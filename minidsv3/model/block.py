@@ -137,6 +137,7 @@ def moe_forward(
 ) -> tuple[Array, MoESaved]:
     """Gate, routed and shared experts.  u: [N, D]  ->  [N, D]. Equations: 12-20."""
     routing, gate = gate_forward(machine, u, w.e, w.bias, config)
+    u = machine.quantise(u, at="experts.quantise_u")  # [N, D] for dispatch and for the shared experts
     out, experts = experts_forward(machine, u, routing, w.W_gate_up, w.W_down)
     shared = None
     if w.shared is not None:
@@ -213,6 +214,7 @@ def block_decode(
 def moe_decode(machine: Machine, u: Array, w: MoEWeights, config: ModelConfig) -> Array:
     """As `moe_forward`, keeping nothing; a single token's copies need no sorting.  u: [N, D]  ->  [N, D]."""
     routing, _ = choose(machine, machine.linear(u, w.e, at="gate.logits"), w.bias, config)
+    u = machine.quantise(u, at="experts.quantise_u")  # [N, D]
     if len(u) == 1:
         out = experts_decode(machine, u, routing, w.W_gate_up, w.W_down)
     else:

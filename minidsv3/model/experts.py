@@ -19,7 +19,8 @@ Does: forward and backward. Does not: choose (`gate`).
 Next: minidsv3.model.block
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -39,41 +40,71 @@ Array = NDArray[Any]
 class FFNOps(NamedTuple):
     """Catalogue ids of one use of a feed-forward network."""
 
+    quantise_u: str
     gate_up: str
     swiglu: str
+    quantise_a: str
+    keep: str
     down: str
 
 
-DENSE = FFNOps("dense.gate_up", "dense.swiglu", "dense.down")
-SHARED = FFNOps("shared.gate_up", "shared.swiglu", "shared.down")
+DENSE, SHARED = (FFNOps(*(f"{part}.{name}" for name in FFNOps._fields)) for part in ("dense", "shared"))
+SHARED = SHARED._replace(quantise_u="experts.quantise_u")  # the same tiles that dispatch sends
+
+
+class Activation(NamedTuple):
+    """What SwiGLU leaves for its backward."""
+
+    sigma: Array  # [N, M]
+    a: Array  # [N, M] as the product behind it read it
 
 
 class FFNSaved(NamedTuple):
-    """Sigmoid and activation are kept: their recomputation would cost an exponential an element."""
+    """Sigmoid and activation are kept, since their recomputation would cost an exponential an element; but
+    where gate and up are kept narrowed, the backward computes them again from what was kept (section 3.3.3).
+    """
 
-    u: Array  # [N, D]
+    u: Array  # [N, D] as the product read it
     both: Array  # [N, 2 M] gate and up
-    sigma: Array  # [N, M]
-    a: Array  # [N, M]
+    activation: Activation | None
     w: FFNWeights
     ops: FFNOps
 
 
 def ffn_forward(machine: Machine, u: Array, w: FFNWeights, ops: FFNOps) -> tuple[Array, FFNSaved]:
     """A SwiGLU network.  u: [N, D]  ->  [N, D]."""
+    u = machine.quantise(u, at=ops.quantise_u)
     both = machine.linear(u, w.W_gate_up, at=ops.gate_up)  # [N, 2 M]
-    M = w.W_down.shape[1]
+    activation = _activate(machine, both, ops)
+    y = machine.linear(activation.a, w.W_down, at=ops.down)  # [N, D]
+    kept = machine.keep(both, at=ops.keep)
+    return y, FFNSaved(u, kept, activation if kept is both else None, w, ops)
+
+
+def _activate(machine: Machine, both: Array, ops: FFNOps) -> Activation:
+    """SwiGLU of [gate; up] [N, 2 M]."""
+    M = both.shape[1] // 2
     a, sigma = machine.swiglu(both[:, :M], both[:, M:], at=ops.swiglu)  # [N, M]
-    return machine.linear(a, w.W_down, at=ops.down), FFNSaved(u, both, sigma, a, w, ops)
+    return Activation(sigma, machine.quantise(a, at=ops.quantise_a))
 
 
 def ffn_backward(machine: Machine, d_y: Array, saved: FFNSaved) -> tuple[Array, FFNWeights]:
     """d_y: [N, D]  ->  d_u [N, D], gradients of the weights."""
-    w, ops, M = saved.w, saved.ops, saved.w.W_down.shape[1]
-    d_a, d_down = machine.linear_backward(d_y, saved.a, w.W_down, at=ops.down)
-    d_both = machine.swiglu_backward(d_a, saved.both[:, :M], saved.both[:, M:], saved.sigma, at=ops.swiglu)
+    w, ops, M, both = saved.w, saved.ops, saved.w.W_down.shape[1], saved.both
+    sigma, a = saved.activation or _again(machine, partial(_activate, machine, both, ops))
+    d_a, d_down = machine.linear_backward(d_y, a, w.W_down, at=ops.down)
+    d_both = machine.swiglu_backward(d_a, both[:, :M], both[:, M:], sigma, at=ops.swiglu)
     d_u, d_gate_up = machine.linear_backward(d_both, saved.u, w.W_gate_up, at=ops.gate_up)
     return d_u, FFNWeights(d_gate_up, d_down)
+
+
+def _again(machine: Machine, forward: Callable[[], Any]) -> Any:
+    """Run a piece of the forward as part of the backward."""
+    machine.recomputing = True
+    try:
+        return forward()
+    finally:
+        machine.recomputing = False
 
 
 class OneSaved(NamedTuple):
@@ -82,9 +113,15 @@ class OneSaved(NamedTuple):
     e: int
     here: slice
     both: Array  # [n, 2 M] gate and up
+    activation: "OneActivation | None"  # None: computed again, as in `FFNSaved`
+
+
+class OneActivation(NamedTuple):
+    """What SwiGLU and the weight leave for their backward."""
+
     sigma: Array  # [n, M]
     a: Array  # [n, M] activation
-    ga: Array  # [n, M] weighted activation
+    ga: Array  # [n, M] weighted activation, as the product behind it read it
 
 
 class ExpertsSaved(NamedTuple):
@@ -102,8 +139,11 @@ def experts_forward(
     machine: Machine, u: Array, routing: Routing, W_gate_up: Array, W_down: Array
 ) -> tuple[Array, ExpertsSaved]:
     """sum_i g_i FFN_i(u).  u: [N, D]  W_gate_up: [E, 2 M, D]  W_down: [E, D, M]  ->  [N, D]. Equation: 12."""
-    M, plan = W_down.shape[2], plan_dispatch(routing.indices, len(W_down))
+    plan = plan_dispatch(routing.indices, len(W_down))
+    u = machine.quantise(u, at="experts.quantise_u")
     copies = machine.dispatch(u, plan, at="experts.dispatch")  # [P, D]
+    W_gate_up = machine.copy_weight(W_gate_up, at="experts.copy_gate_up")
+    W_down = machine.copy_weight(W_down, at="experts.copy_down")
     g = np.empty(len(copies), u.dtype)  # [P]
     g[plan.place] = routing.weights
     y = np.empty_like(copies)  # [P, D]
@@ -113,13 +153,21 @@ def experts_forward(
             continue
         here = slice(start, stop)  # an expert at a time: its activations stay in the cache
         both = machine.linear(copies[here], W_gate_up[machine.expert], at="experts.gate_up")  # [n, 2 M]
-        a, sigma = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [n, M]
-        ga = machine.scale(a, g[here], at="experts.scale")  # [n, M]
-        machine.linear(ga, W_down[machine.expert], at="experts.down", out=y[here])  # [n, D]
-        reached.append(OneSaved(machine.expert, here, both, sigma, a, ga))
+        activation = _activate_one(machine, both, g[here])
+        machine.linear(activation.ga, W_down[machine.expert], at="experts.down", out=y[here])  # [n, D]
+        kept = machine.keep(both, at="experts.keep")
+        reached.append(OneSaved(machine.expert, here, kept, activation if kept is both else None))
     machine.expert = None
     saved = ExpertsSaved(copies, plan, g, reached, W_gate_up, W_down)
     return machine.combine(y, plan, at="experts.combine"), saved
+
+
+def _activate_one(machine: Machine, both: Array, g: Array) -> OneActivation:
+    """SwiGLU of an expert's [gate; up] [n, 2 M], times the copies' weights [n]."""
+    M = both.shape[1] // 2
+    a, sigma = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [n, M]
+    ga = machine.scale(a, g, at="experts.scale")  # [n, M]
+    return OneActivation(sigma, a, machine.quantise(ga, at="experts.quantise_a"))
 
 
 @lru_cache
@@ -134,6 +182,7 @@ def experts_decode(machine: Machine, u: Array, routing: Routing, W_gate_up: Arra
     Equation: 12.
     """
     (K, M), plan = (routing.indices.shape[1], W_down.shape[2]), _plan_for_one(routing.indices.shape[1])
+    u = machine.quantise(u, at="experts.quantise_u")
     copies = machine.dispatch(u, plan, at="experts.dispatch")  # [K, D]
     both, y = np.empty((K, 2 * M), u.dtype), np.empty(copies.shape, u.dtype)  # [K, 2 M], [K, D]
     chosen = routing.indices[0].tolist()
@@ -142,6 +191,7 @@ def experts_decode(machine: Machine, u: Array, routing: Routing, W_gate_up: Arra
     machine.expert = None
     a, _ = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [K, M] all experts' at once
     ga = machine.scale(a, routing.weights[0], at="experts.scale")  # [K, M]
+    ga = machine.quantise(ga, at="experts.quantise_a")
     for machine.expert, row, result in zip(chosen, ga[:, None], y[:, None], strict=True):
         machine.linear(row, W_down[machine.expert], at="experts.down", out=result)
     machine.expert = None
@@ -166,8 +216,9 @@ def experts_backward(
             d_w.W_gate_up[e], d_w.W_down[e] = 0, 0
     d_y = machine.combine_backward(d_out, s.plan, at="experts.combine")  # [P, D]
     d_copies, d_g = np.empty_like(d_y), np.empty_like(s.g)  # [P, D], [P]
-    for machine.expert, here, both, sigma, a, ga in s.reached:
+    for machine.expert, here, both, activation in s.reached:
         e = machine.expert
+        sigma, a, ga = activation or _again(machine, partial(_activate_one, machine, both, s.g[here]))
         d_ga, _ = machine.linear_backward(d_y[here], ga, s.W_down[e], at="experts.down", d_W=d_w.W_down[e])
         d_a, d_g[here] = machine.scale_backward(d_ga, a, s.g[here], at="experts.scale")  # [n, M], [n]
         d_both = machine.swiglu_backward(

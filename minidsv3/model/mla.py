@@ -53,10 +53,10 @@ LATENT_EPS = 1e-6  # always, like the published code, whatever `norm_eps` is (vL
 class Projected(NamedTuple):
     """What every variant computes first: queries, latents, positional keys."""
 
-    h: Array  # [N, D] input, kept: four matrix gradients need it
+    h: Array  # [N, D] input as the products read it, kept: four matrix gradients need it
     c_Q_raw: Array | None  # [N, d_c'] before its norm, kept for the norm's backward
     r_Q: Array | None  # [N, 1]
-    c_Q: Array  # [N, d_c'] (h itself without a query latent)
+    c_Q: Array  # [N, d_c'] as the product reads it (h itself without a query latent)
     q: Array  # [B, T, H, d_h + d_R] rotated, scaled
     c_KV_raw: Array  # [N, d_c]
     r_KV: Array | None  # [N, 1]
@@ -71,8 +71,9 @@ class MLASaved(NamedTuple):
     """
 
     x: Projected
+    c_KV: Array | None  # [N, d_c] as the product that unfolds it read it; None if none did
     core: list[tuple[Array, ...]]  # of each sequence, what its attention needs
-    o: Array  # [N, H d_v]
+    o: Array  # [N, H d_v] as kept for the backward
     w: MLAWeights
     rotation: Array  # [T, d_R / 2]
     scale: float
@@ -85,6 +86,7 @@ def _project(
     machine: Machine, h: Array, w: MLAWeights, rotation: Array, scale: float, batch: int
 ) -> Projected:
     B, T, H = batch, len(h) // batch, len(w.W_Q)
+    h = machine.quantise(h, at="mla.quantise_h")  # [N, D] once for the three products that read it
     if w.W_DQ is None:
         c_Q_raw, r_Q, c_Q = None, None, h
         q = machine.linear(h, w.W_Q.reshape(-1, h.shape[1]), at="mla.q_full")  # [N, H (d_h + d_R)]
@@ -92,6 +94,7 @@ def _project(
         c_Q_raw = machine.linear(h, w.W_DQ, at="mla.q_down")  # [N, d_c']                            eq. 6
         assert w.g_Q is not None
         c_Q, r_Q = machine.rmsnorm(c_Q_raw, w.g_Q, LATENT_EPS, at="mla.q_norm")  # [N, d_c']
+        c_Q = machine.quantise(c_Q, at="mla.quantise_c_Q")
         q = machine.linear(c_Q, w.W_Q.reshape(-1, c_Q.shape[1]), at="mla.q_up")  # [N, H (d_h + d_R)]  eq. 7
     q = q.reshape(B, T, H, -1)
     q *= scale
@@ -164,7 +167,8 @@ def mla_naive_forward(
     x = _project(machine, h, w, rotation, scale, batch)
     B, T, H, _ = x.q.shape
     W_KV = w.W_KV.reshape(-1, x.c_KV.shape[1])  # [H (d_h + d_v), d_c]
-    kv = machine.linear(x.c_KV, W_KV, at="mla.kv_up").reshape(B, T, H, -1)  # [B, T, H, d_h + d_v]  eqs. 2, 5
+    c_KV = machine.quantise(x.c_KV, at="mla.quantise_c_KV")  # [N, d_c]
+    kv = machine.linear(c_KV, W_KV, at="mla.kv_up").reshape(B, T, H, -1)  # [B, T, H, d_h + d_v]    eqs. 2, 5
     o = np.empty((B, T, H, w.v_dim), h.dtype)  # [B, T, H, d_v]
     core: list[tuple[Array, ...]] = []
     for b in range(B):  # a sequence at a time: its scores stay in the cache
@@ -178,8 +182,14 @@ def mla_naive_forward(
             probabilities.append(p)
         core.append((k, v, *probabilities))
     flat = o.reshape(B * T, -1)  # [N, H d_v]
-    u = machine.linear(flat, w.W_O, at="mla.out")  # [N, D]                                             eq. 11
-    return u, MLASaved(x, core, flat, w, rotation, scale)
+    u, kept = _out(machine, flat, w)
+    return u, MLASaved(x, c_KV, core, kept, w, rotation, scale)
+
+
+def _out(machine: Machine, o: Array, w: MLAWeights) -> tuple[Array, Array]:
+    """Eq. 11, and o as it waits for the backward.  o: [N, H d_v]  ->  u [N, D], [N, H d_v]."""
+    u = machine.linear(machine.quantise(o, at="mla.quantise_o"), w.W_O, at="mla.out")  # [N, D]
+    return u, machine.keep(o, at="mla.keep_o")
 
 
 def _join_keys(kv: Array, k_R: Array, nope: int) -> Array:
@@ -222,7 +232,8 @@ def mla_naive_backward(machine: Machine, d_u: Array, saved: MLASaved) -> tuple[A
         d_kv[b, :, :, nope:] = d_v.swapaxes(0, 1)
         d_k_R[b] = d_k[..., nope:].sum(axis=0)  # one key for all heads
     W_KV = w.W_KV.reshape(H * d_kv.shape[3], -1)
-    d_c_KV, d_W_KV = machine.linear_backward(d_kv.reshape(B * T, -1), x.c_KV, W_KV, at="mla.kv_up")
+    assert saved.c_KV is not None
+    d_c_KV, d_W_KV = machine.linear_backward(d_kv.reshape(B * T, -1), saved.c_KV, W_KV, at="mla.kv_up")
     return _project_backward(machine, d_q, d_c_KV, d_k_R, d_W_KV, d_W_O, saved)
 
 
@@ -247,8 +258,8 @@ def mla_absorbed_forward(
         o[b] = o_b.swapaxes(0, 1)
         core.append((latent, *kept))
     flat = o.reshape(B * T, -1)  # [N, H d_v]
-    u = machine.linear(flat, w.W_O, at="mla.out")  # [N, D]                                             eq. 11
-    return u, MLASaved(x, core, flat, w, rotation, scale)
+    u, kept = _out(machine, flat, w)
+    return u, MLASaved(x, None, core, kept, w, rotation, scale)
 
 
 def _attend_absorbed(

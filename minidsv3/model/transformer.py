@@ -97,6 +97,7 @@ def main_states(
 ) -> MainSaved:
     """tokens: [B, T]  ->  states in front of and behind the final norm; blocks only if kept."""
     B, T = tokens.shape
+    machine.follow(config.fp8_block)
     rotation = _rotation(config, T, machine)
     ids = tokens.ravel()  # [N]
     x = machine.embedding(w.embedding, ids, at="embed.tokens")  # [N, D]

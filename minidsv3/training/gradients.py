@@ -12,6 +12,7 @@ Does: losses, gradients, expert loads of a batch. Does not: update anything.
 Next: minidsv3.training.optimizer
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -41,11 +42,13 @@ def accumulate(
     gradients: Parameters,
     machine: Machine | None = None,
     scratch: list[Parameters] | None = None,
+    make: Callable[[], Machine] = Machine,
 ) -> tuple[dict[str, float], Loads]:
     """Write the gradient of losses["total"] into `gradients`; return losses and loads [MoE layers, E].
 
     ids: [B, T + 1]. A machine of the caller's, which may trace, runs the batch whole.
     scratch: gradient buffers of the other cores, reused from call to call; made here if not given.
+    make: makes the machine of each core where the caller gives none.
     """
     parts = shares(len(ids), 1 if machine is not None else workers())
     scratch = [] if scratch is None else scratch
@@ -53,7 +56,7 @@ def accumulate(
         scratch.append(gradients.like())
 
     def shard(i: int) -> tuple[dict[str, float], Loads]:
-        own, into = machine or Machine(), scratch[i - 1] if i else gradients
+        own, into = machine or make(), scratch[i - 1] if i else gradients
         share = (parts[i].stop - parts[i].start) / len(ids)
         mine = options._replace(share=share)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a NaN is found by its loss

@@ -15,6 +15,8 @@ Does: updates in place. Does not: schedules, gradients.
 Next: minidsv3.training.trainer
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,14 +55,21 @@ class Optimizer:
         return float(np.sqrt(sum(run_shards(square, len(parts), len(parts)))))
 
     def step(
-        self, gradients: Parameters, norm: float, number: int, rate: float, machine: Machine | None = None
+        self,
+        gradients: Parameters,
+        norm: float,
+        number: int,
+        rate: float,
+        machine: Machine | None = None,
+        make: Callable[[], Machine] = Machine,
     ) -> None:
         """Step `number` (from 1) of AdamW at a learning rate, then the average.
 
         norm: of the gradient, which is scaled to at most `clip_norm` on the way.
-        machine: one of the caller's, which may trace, takes the buffer whole.
+        machine: one of the caller's, which may trace, takes the buffer whole; if there is none, `make` makes
+        one, whose precision says how the moments are stored.
         """
-        p, own = self.parameters, machine or Machine()
+        p, own = self.parameters, machine or make()
         clip = min(1.0, self.config.clip_norm / max(norm, 1e-30))
         parts = shares(p.buffer.size, 1 if machine else workers())
 

@@ -94,16 +94,22 @@ class Trainer:
         first, count = int(self.schedule.consumed[step]), int(self.schedule.sequences[step])
         return self.batches.sequences(first, count).astype(np.intp)
 
+    def machine(self) -> Machine:
+        """A machine of the plan's precision."""
+        return Machine(precision=self.plan.precision, accumulate=self.plan.accumulate)
+
     def step(self, machine: Machine | None = None) -> StepReport:
         """One optimiser step; `Diverged`, with nothing changed, if its loss or gradient is not finite."""
         now, start = self.steps_done, time.perf_counter()
         ids, options, schedule = self.batch(now), self.options(now), self.schedule
-        losses, loads = accumulate(self.parameters, ids, options, self.gradients, machine, self._scratch)
+        losses, loads = accumulate(
+            self.parameters, ids, options, self.gradients, machine, self._scratch, self.machine
+        )
         norm = self.optimizer.norm(self.gradients)
         if not (np.isfinite(losses["total"]) and np.isfinite(norm)):
             raise Diverged(self._what_diverged(losses["total"], norm))
         move_biases(self.parameters, loads, schedule.bias_speed(now))
-        self.optimizer.step(self.gradients, norm, now + 1, schedule.learning_rate(now), machine)
+        self.optimizer.step(self.gradients, norm, now + 1, schedule.learning_rate(now), machine, self.machine)
         self.steps_done += 1
         biases = self.parameters.buffer[self.parameters.trained :]
         return StepReport(
@@ -161,7 +167,7 @@ class Trainer:
         self = cls(config, plan, stream)
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         self.steps_done = int(state["steps_done"])
-        if state["plan"] != plan.to_dict() or not 0 <= self.steps_done <= plan.steps:
+        if TrainConfig.from_dict(state["plan"]) != plan or not 0 <= self.steps_done <= plan.steps:
             raise ValueError(f"{folder}: expected the state of this run's plan, got another plan's")
         self.batches.resume(state["position"])
         for file, holder in (("model", self.parameters), ("average", self.optimizer.average)):

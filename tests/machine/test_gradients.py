@@ -19,6 +19,9 @@ NO_BACKWARD = {
     "top_k": "a choice has no gradient",
     "adamw": "the update is not part of the loss",
     "average": "nor is the average of the parameters",
+    "quantise": "the gradient passes a rounding as it is",
+    "keep": "what is kept for the backward is not part of the forward",
+    "copy_weight": "the gradient passes a rounding as it is, to the master weights",
 }
 
 

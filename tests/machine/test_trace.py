@@ -59,8 +59,11 @@ def compared() -> Trace:
 
 
 def test_every_op_of_the_catalogue_is_emitted(model: Model, trained: Trace) -> None:
+    eight = Machine(precision="fp8", trace=True)
+    model.loss_and_gradients(TOKENS, 0.3, 0.01, machine=eight)
     rows = [
         *trained,
+        *eight.trace,
         *update(),
         *compared(),
         *decoded(model, attention="naive"),

@@ -1,0 +1,287 @@
+"""The policy that makes a machine compute as a precision recipe says: primitives wrapped in rounding.
+
+A product with weights takes its operands in the recipe's format: in FP8 the activations in 1 x b tiles, the
+weights in b x b blocks; the backward needs activations and gradients once more, in tiles along the tokens
+(b x 1), because Wgrad sums over tokens. What an op writes, and gradients, are rounded to BF16 where the recipe
+says so; sums are float32 inside an op. `quantise` puts an activation into tiles once for every product that
+reads it: the array it returns is marked, made read-only, and not rounded again.
+
+`accumulate`: "ideal" multiplies the rounded values in float32, as fast as the BLAS can; "promoted" and
+"hardware" go through `minidsv3.numerics.gemm_fp8` with codes and scales, slow and for small models.
+
+Does: rounding around primitives. Does not: narrow storage; a rounded number still lies in a float32.
+
+    >>> from minidsv3.machine import Machine
+    >>> machine, x = Machine(precision="fp8"), np.float32([[0.1, 1.0, 300.0]])
+    >>> machine.quantise(x, at="mla.quantise_h").tolist()        # scale 300/448
+    [[0.09940011054277420, 1.0044642686843872, 300.0]]
+
+Next: minidsv3.machine.trace
+"""
+
+import weakref
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidsv3.hardware import Hardware
+from minidsv3.machine.catalogue import catalogue
+from minidsv3.machine.precision import Precision
+from minidsv3 import numerics as nx
+from minidsv3.numerics import BF16, FORMATS
+
+__all__ = ["ACCUMULATE", "Rounding"]
+
+Array = NDArray[Any]
+Primitive = Callable[..., Any]
+ACCUMULATE = ("ideal", "promoted", "hardware")
+INTERVAL = 128  # N_C of the report, terms between two promotions
+
+
+class Owner(Protocol):
+    """The machine, as far as rounding reads it."""
+
+    fp8_block: int
+
+    @property
+    def hardware(self) -> Hardware:
+        """Where the tensor core is described."""
+
+
+class Rounding:
+    """Wraps the primitives of one machine."""
+
+    def __init__(self, recipe: Precision, owner: Owner, accumulate: str) -> None:
+        self.recipe, self.owner, self.accumulate = recipe, owner, accumulate
+        self._marks: dict[int, tuple[weakref.ref[Array], str]] = {}
+        self._logfmt = (
+            nx.LogFMT(bits=int(recipe.combine[7:])) if recipe.combine.startswith("logfmt-") else None
+        )
+
+    def wrap(self, name: str, function: Primitive) -> Primitive:
+        """The primitive (or backward) `name` with this recipe's rounding around it."""
+        own = getattr(self, f"_{name}", None)
+        return partial(own, function) if own else function
+
+    # ---- arrays that are on a grid already ----
+
+    def _mark(self, x: Array, kind: str) -> Array:
+        """Remember that x, and its rows, need no rounding; nobody may write to it from here on."""
+        owner = x if x.base is None else x.base
+        key = id(owner)
+        self._marks[key] = (weakref.ref(owner, lambda _: self._marks.pop(key, None)), kind)
+        owner.flags.writeable = x.flags.writeable = False
+        return x
+
+    def _marked(self, x: Array, kind: str) -> bool:
+        owner = x if x.base is None else x.base
+        found = self._marks.get(id(owner))
+        if found is None or found[1] != kind or found[0]() is not owner:
+            return False
+        return x.flags.c_contiguous and x.shape[-1] == owner.shape[-1]
+
+    # ---- rounding ----
+
+    def _tiles(self, x: Array, role: str, at: str, turned: bool = False) -> Array:
+        """x [..., R, C] in tiles along its rows, or along its columns if turned; x itself if it is marked."""
+        if not turned and self._marked(x, "fp8"):
+            return x
+        return nx.tile_round(
+            x, self._block(x, role, turned), self._format(role), scale=self._scale_kind(role, at), **self._floor()
+        )
+
+    def _block(self, x: Array, role: str, turned: bool = False) -> tuple[int, int]:
+        block = self.recipe.blocks(self.owner.fp8_block)[role] or (x.shape[-2], x.shape[-1])
+        return (block[1], block[0]) if turned else block
+
+    def _format(self, role: str) -> Any:
+        return FORMATS[self.recipe.fp8("gradient_format" if role == "gradient" else "format")]
+
+    def _scale_kind(self, role: str, at: str) -> str:
+        return "float32" if role == "weight" else self.recipe.scale(at)
+
+    def _floor(self) -> dict[str, float]:
+        return {"amax_floor": float(self.recipe.fp8("amax_floor"))}
+
+    def _weight(self, W: Array, at: str) -> Array:
+        """W [..., R, D] in blocks, each of its stacked tensors by itself."""
+        if self._marked(W, "fp8"):
+            return W
+        parts = self.recipe.stacked(at)
+        return self._tiles(W.reshape(*W.shape[:-2], parts, -1, W.shape[-1]), "weight", at).reshape(W.shape)
+
+    def _bf16(self, x: Array) -> Array:
+        return x if self._marked(x, "bf16") else BF16.round(x)
+
+    def _write(self, y: Array, at: str) -> Array:
+        """What an op writes, rounded in place."""
+        return _round_in_place(y) if self.recipe.result(at) == "bf16" else y
+
+    def _descend(self, d: Array, at: str) -> Array:
+        """The gradient of what an op reads, rounded in place."""
+        return _round_in_place(d) if self.recipe.gradient(at) == "bf16" else d
+
+    # ---- products with weights ----
+
+    def _linear(self, function: Primitive, x: Array, W: Array, at: str = "", out: Array | None = None) -> Array:
+        product = self.recipe.product(at)
+        if product == "fp8" and self.accumulate != "ideal":
+            y = self._gemm(x, W, "activation", "weight", at)
+            if out is not None:
+                out[...] = y
+                y = out
+        elif product == "fp8":
+            y = function(self._tiles(x, "activation", at), self._weight(W, at), at, out)
+        elif product == "bf16":
+            y = function(self._bf16(x), self._bf16(W), at, out)
+        else:
+            y = function(x, W, at, out)
+        return self._write(y, at)
+
+    def _linear_backward(
+        self, function: Primitive, d_y: Array, x: Array, W: Array, at: str = "",
+        d_x: Array | None = None, d_W: Array | None = None,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        product = self.recipe.product(at)
+        if product == "fp8":
+            multiply = self._fp8_backward if self.accumulate == "ideal" else self._emulated_backward
+            d_x, d_W = multiply(d_y, x, W, at, d_x, d_W)
+        elif product == "bf16":
+            d_x, d_W = function(BF16.round(d_y), self._bf16(x), self._bf16(W), at, d_x, d_W)
+        else:
+            d_x, d_W = function(d_y, x, W, at, d_x, d_W)
+        assert d_x is not None and d_W is not None
+        return self._descend(d_x, at), d_W
+
+    def _fp8_backward(
+        self, d_y: Array, x: Array, W: Array, at: str, d_x: Array | None, d_W: Array | None
+    ) -> tuple[Array, Array]:
+        """Dgrad on tiles along the rows, Wgrad on the same numbers in tiles along the tokens."""
+        d_x = np.matmul(self._tiles(d_y, "gradient", at), self._weight(W, at), out=d_x)
+        kept = self._tiles(x, "activation", at)  # [N, D] as the forward had it, 1 x b
+        again = self._tiles(kept, "activation", at, turned=True)  # [N, D] dequantised, quantised b x 1
+        d_W = np.matmul(self._tiles(d_y, "gradient", at, turned=True).T, again, out=d_W)
+        return d_x, d_W
+
+    def _emulated_backward(
+        self, d_y: Array, x: Array, W: Array, at: str, d_x: Array | None, d_W: Array | None
+    ) -> tuple[Array, Array]:
+        """The same through codes and scales."""
+        new_x = self._gemm(d_y, np.ascontiguousarray(W.T), "gradient", "weight", at)
+        kept = self._tiles(x, "activation", at)
+        new_W = self._gemm(
+            np.ascontiguousarray(d_y.T), np.ascontiguousarray(kept.T), "gradient", "activation", at
+        )
+        for out, new in ((d_x, new_x), (d_W, new_W)):
+            if out is not None:
+                out[...] = new
+        return new_x if d_x is None else d_x, new_W if d_W is None else d_W
+
+    def _gemm(self, a: Array, b: Array, role_a: str, role_b: str, at: str) -> Array:
+        """a [M, K], b [N, K]  ->  [M, N], summed as `accumulate` says."""
+        quantised = [
+            nx.quantize(
+                x, self._block(x, role), self._format(role), scale=self._scale_kind(role, at), **self._floor()
+            )
+            for x, role in ((a, role_a), (b, role_b))
+        ]
+        width = min(INTERVAL, *(q.block[1] for q in quantised))
+        unit = self.owner.hardware.tensor_core["fp8"]
+        return nx.gemm_fp8(*quantised, accumulate=self.accumulate, interval=width, unit=unit)
+
+    def _quantise(self, function: Primitive, x: Array, at: str = "") -> Array:
+        if self.recipe.multiplies_fp8 and self.accumulate == "ideal" and not self._marked(x, "fp8"):
+            return self._mark(self._tiles(x, "activation", at), "fp8")
+        return x
+
+    def _copy_weight(self, function: Primitive, W: Array, at: str = "") -> Array:
+        product = self.recipe.product(at)
+        if product == "fp8" and self.accumulate == "ideal":
+            return self._mark(self._weight(W, at), "fp8")
+        return self._mark(BF16.round(W), "bf16") if product == "bf16" else W
+
+    def _keep(self, function: Primitive, x: Array, at: str = "") -> Array:
+        kept = self.recipe.kept(at)
+        if not kept:
+            return x
+        block = self._block(x, "activation")
+        y = nx.tile_round(x, block, FORMATS[kept], scale=self._scale_kind("activation", at), **self._floor())
+        return self._mark(y, "fp8") if self.accumulate == "ideal" else y
+
+    # ---- exchange ----
+
+    def _dispatch(self, function: Primitive, x: Array, plan: Any, at: str = "") -> Array:
+        if self.recipe.dispatch == "fp8":
+            return self._mark(function(self._tiles(x, "activation", at), plan, at), "fp8")
+        return self._write(function(x, plan, at), at)
+
+    def _combine_backward(self, function: Primitive, d_out: Array, plan: Any, at: str = "") -> Array:
+        """Sends gradients out as dispatch sends activations."""
+        if self.recipe.dispatch == "fp8":
+            return self._mark(function(self._tiles(d_out, "gradient", at), plan, at), "fp8")
+        return self._descend(function(d_out, plan, at), at)
+
+    def _combine(self, function: Primitive, y: Array, plan: Any, at: str = "") -> Array:
+        return self._write(function(self._on_the_way_back(y, at), plan, at), at)
+
+    def _dispatch_backward(self, function: Primitive, d_y: Array, plan: Any, at: str = "") -> Array:
+        return self._descend(function(self._on_the_way_back(d_y, at), plan, at), at)
+
+    def _on_the_way_back(self, y: Array, at: str) -> Array:
+        """As combine sends it.  BF16 is what the experts wrote already."""
+        if self._logfmt:
+            return self._logfmt.round(y)
+        return self._tiles(y, "activation", at) if self.recipe.combine == "fp8" else y
+
+    # ---- everything else: computed in float32, written in the recipe's format ----
+
+    def _first(self, function: Primitive, *args: Any, at: str = "", **options: Any) -> Any:
+        """Of (result, what the backward needs) round the result."""
+        y, *rest = function(*args, at=at, **options)
+        return (self._write(y, at), *rest)
+
+    def _result(self, function: Primitive, *args: Any, at: str = "", **options: Any) -> Any:
+        return self._write(function(*args, at=at, **options), at)
+
+    def _first_gradient(self, function: Primitive, *args: Any, at: str = "", **options: Any) -> Any:
+        d_x, *rest = function(*args, at=at, **options)
+        return (self._descend(d_x, at), *rest)
+
+    def _gradient(self, function: Primitive, *args: Any, at: str = "", **options: Any) -> Any:
+        return self._descend(function(*args, at=at, **options), at)
+
+    def _contract_backward(self, function: Primitive, d_y: Array, a: Array, b: Array, at: str = "") -> Any:
+        d_a, d_b = function(d_y, a, b, at)
+        return self._descend(d_a, at), d_b if _multiplies_weights(at) else self._descend(d_b, at)
+
+    def _adamw(self, function: Primitive, w: Array, g: Array, m: Array, v: Array, *args: Any, at: str = "") -> Any:
+        function(w, g, m, v, *args, at=at)
+        if self.recipe.moments == "bf16":
+            _round_in_place(m)
+            _round_in_place(v)
+        return w
+
+    _rmsnorm = _swiglu = _first
+    _contract = _embedding = _rope = _softmax = _sigmoid = _add = _scale = _result
+    _rmsnorm_backward = _scale_backward = _first_gradient
+    _rope_backward = _softmax_backward = _swiglu_backward = _sigmoid_backward = _gradient
+
+
+def _round_in_place(x: Array) -> Array:
+    """To BF16; views too, as long as they can be written to."""
+    if x.flags.c_contiguous:
+        BF16.round(x, out=x)
+    elif x.ndim > 1 and x.swapaxes(-1, -2).flags.c_contiguous:
+        BF16.round(x.swapaxes(-1, -2), out=x.swapaxes(-1, -2))
+    else:
+        x[...] = BF16.round(x)
+    return x
+
+
+@lru_cache
+def _multiplies_weights(op: str) -> bool:
+    """Whether an op's second operand is a weight, whose gradient stays in float32."""
+    return op in catalogue() and catalogue()[op].kinds[1] == "weight"
