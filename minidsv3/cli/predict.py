@@ -1,7 +1,9 @@
 """`minidsv3 predict`: a prompt in, its continuation out.
 
 The text goes to stdout as it is decoded, prompt included; how many tokens, how fast, and how many MTP
-drafts were accepted goes to stderr. Decoding runs over the latent cache with absorbed MLA.
+drafts were accepted goes to stderr. Decoding runs over the latent cache with absorbed MLA. With `--cache fp8`
+or `bf16` the cache holds packed latents, and the text that came is run again over each kind of cache, to say
+what the rounding changed.
 
 Does: find a model, decode, print. Does not: train one (`minidsv3 run`).
 
@@ -19,6 +21,7 @@ EXAMPLES = [
     'minidsv3 predict "def main("',
     'minidsv3 predict "import os" --model runs/nano-0 --tokens 100 --temperature 0.8 --top-p 0.9',
     'minidsv3 predict "class " --speculative --json',
+    'minidsv3 predict "def main(" --cache fp8',
 ]
 SCHEMA = "minidsv3.predict/1"
 
@@ -36,6 +39,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
     parser.add_argument("--speculative", action="store_true", help="let the MTP modules draft")
+    parser.add_argument(
+        "--cache",
+        choices=["float32", "bf16", "fp8"],
+        default="float32",
+        help="how latents are held (float32)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, not text")
 
 
@@ -50,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
     model, tokenizer, folder = open_model(args.model)
     ids = prompt_ids(prompt, model, tokenizer, args.tokens)
     options: dict[str, Any] = {name: getattr(args, name) for name in ("temperature", "top_p", "seed")}
-    options |= {"speculative": args.speculative, "stop_ids": [tokenizer.eos]}
+    options |= {"speculative": args.speculative, "stop_ids": [tokenizer.eos], "cache": args.cache}
     console = talk()
     if not args.json:
         options["on_token"] = _writer(prompt, tokenizer)
@@ -58,13 +67,34 @@ def main(args: argparse.Namespace) -> int:
     text = tokenizer.decode([token for token in result.tokens if token != tokenizer.eos])
     drafts = {"drafted": result.drafted, "accepted": result.accepted} if args.speculative else {}
     speed = result.tokens_per_second
+    cache = _cache(args.cache, model, [*ids, *result.tokens])
     if args.json:
         said = {"schema": SCHEMA, "model": str(folder), "prompt": prompt, "prompt_ids": ids, "text": text}
-        print_json(said | {"ids": result.tokens, **drafts, "wall": {"tokens_per_second": speed}})
+        said |= {"ids": result.tokens, **drafts, "cache": cache, "wall": {"tokens_per_second": speed}}
+        print_json(said)
         return 0
     print()
     console.print(f"{folder}: {len(result.tokens)} tokens, {speed:.0f} a second, " + _drafts(drafts))
+    for row in cache["errors"]:
+        console.print(_error(row))
     return 0
+
+
+def _cache(name: str, model: Any, text: list[int]) -> dict[str, Any]:
+    """The cache's format and bytes; unless it holds float32, also what the narrow ones change on a text."""
+    from minidsv3.inference import LatentCache, cache_errors
+
+    bytes_per_token = LatentCache(model.config, format=name).bytes_per_token
+    errors = [] if name == "float32" else cache_errors(model, text)
+    return {"format": name, "bytes_per_token": bytes_per_token, "errors": [row.to_dict() for row in errors]}
+
+
+def _error(row: dict[str, Any]) -> str:
+    return (
+        f"cache in {row['format']}: {row['bytes_per_token']:,} bytes a token; against float32 latents are "
+        f"{row['latents']:.2%} off, logits {row['logits']:.2%}, "
+        f"{row['changed']} of {row['positions']} choices are others"
+    )
 
 
 def _drafts(drafts: dict[str, int]) -> str:

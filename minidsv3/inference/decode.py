@@ -46,7 +46,8 @@ ATTENTION: dict[str, AttentionDecode] = {"absorbed": mla_absorbed_decode, "naive
 class Decoder:
     """The main model over a latent cache.
 
-    parameters: in the machine's dtype  batch: B sequences of equal length  attention: how decoding attends.
+    parameters: in the machine's dtype  batch: B sequences of equal length  attention: how decoding attends
+    cache: the format of its rows, one of `CACHE_FORMATS`. All tokens, a chunk's own too, are read from it.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class Decoder:
         parameters: Parameters,
         batch: int = 1,
         attention: AttentionDecode = mla_absorbed_decode,
+        cache: str = "float32",
     ) -> None:
         self.machine, self.config, self.w = machine, parameters.config, parameters.weights
         self.attention = attention
-        self.cache = LatentCache(self.config, batch, dtype=machine.dtype)
+        self.cache = LatentCache(self.config, batch, dtype=machine.dtype, format=cache)
         complex_dtype = np.complex64 if machine.dtype == np.float32 else np.complex128
         self.rotation = rotations_for(self.config, complex_dtype)  # [S_max, d_R / 2]
 

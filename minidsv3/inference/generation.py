@@ -16,7 +16,7 @@ Does: check the input, loop, stop, time. Does not: turn text into ids (`minidsv3
     >>> plain.tokens == guessed.tokens, len(plain.tokens), guessed.drafted >= 1
     (True, 8, True)
 
-Next: minidsv3.training
+Next: minidsv3.inference.cache_error
 """
 
 from collections.abc import Callable, Collection
@@ -92,6 +92,7 @@ def generate(
     speculative: bool = False,
     *,
     drafts: int | None = None,
+    cache: str = "float32",
     stop_ids: Collection[int] = (),
     prefill_chunk: int = 256,
     machine: Machine | None = None,
@@ -101,6 +102,7 @@ def generate(
 
     prompt_ids: [T], or [B, T] for B prompts of one length (not speculative)  attention: how decoding attends,
     "absorbed" or "naive"  drafts: tokens to draft a step, one for each MTP module if not given, at most 7
+    cache: how latents are held, "float32", "bf16" or "fp8" (of MTP modules as well)
     stop_ids: end a sequence behind any of these  prefill_chunk: prompt tokens in memory at once
     on_token: called with each new token of the (first) sequence.  ValueError for anything that does not fit.
     """
@@ -114,7 +116,7 @@ def generate(
     machine = machine or Machine()
     sampler = Sampler(temperature, top_p, np.random.default_rng(seed))
     parameters = model.parameters.astype(machine.dtype)
-    decoder = Decoder(machine, parameters, len(prompts), ATTENTION[attention])
+    decoder = Decoder(machine, parameters, len(prompts), ATTENTION[attention], cache)
     run = _Run(prompts, max_new_tokens, frozenset(stop_ids), sampler, on_token or (lambda _: None))
     start = perf_counter()
     with np.errstate(over="ignore"), blas_threads(1):  # sigmoid of a large negative number is 0: right

@@ -7,8 +7,9 @@ the main model together, and the rejection rule (Leviathan et al. 2023) takes dr
 min(1, p(d) / q(d)), and at the first refusal draws from max(p - q, 0), normalised: what comes out is
 distributed as p, whatever q is. Greedy is the case of one-hot p and q: exactly the main model's choice.
 
-Each module has its own latent cache, teacher-forced: positions whose token t_{i+k} turned out
-otherwise are rolled back and run again with the token that came. The text never depends on the modules.
+Each module has its own latent cache, in the main model's format and teacher-forced: positions whose token
+t_{i+k} turned out otherwise are rolled back and run again with the token that came. The text never depends on
+the modules.
 
 Does: draft, verify, roll back. Does not: trees of drafts, batches.
 
@@ -69,7 +70,7 @@ class Module:
         self.decoder, self.depth = decoder, depth
         config = decoder.config
         self.w = decoder.w.mtp[depth - 1]
-        self.cache = LatentCache(config, layers=1, dtype=decoder.machine.dtype)
+        self.cache = LatentCache(config, 1, 1, decoder.machine.dtype, decoder.cache.format)
         self.start = 0
         self.inputs = np.empty((0, config.dim), decoder.machine.dtype)  # [n, D]
 
