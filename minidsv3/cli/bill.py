@@ -24,6 +24,7 @@ SUMMARY = "What a training step and a decode step cost on a machine."
 EXAMPLES = [
     "minidsv3 bill",
     "minidsv3 bill --preset mini --batch 4 --seq 256",
+    "minidsv3 bill --preset mini --precision fp8",
     "minidsv3 bill --model runs/nano-0 --hardware my_cluster.toml --json",
 ]
 SCHEMA = "minidsv3.bills/1"
@@ -33,7 +34,7 @@ MOST_TOKENS = 65_536
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    from minidsv3.cli.models import model_argument
+    from minidsv3.cli.models import model_argument, precision_arguments
 
     parser.add_argument("--preset", help="sizes, with random weights (nano)")
     model_argument(parser, "none: the preset's sizes")
@@ -44,6 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--seq", type=int, metavar="T", help="tokens of a sequence, and cached ones (the plan's)"
     )
     parser.add_argument("--hardware", default="h800", help="a name or a file to price on (h800)")
+    precision_arguments(parser)
     parser.add_argument("--rows", type=int, default=15, metavar="N", help="ops to show of each bill (15)")
     parser.add_argument("--json", action="store_true", help="print one JSON object, not text")
 
@@ -58,7 +60,7 @@ def main(args: argparse.Namespace) -> int:
     training, decode = _bills(parameters, plan, args.batch, hardware)
     cached = _cached(parameters, plan)
     facts = {"schema": SCHEMA, "model": name, "batch": args.batch, "seq_len": plan.seq_len}
-    facts |= {"decode_cached": cached}
+    facts |= {"decode_cached": cached, "precision": plan.precision, "accumulate": plan.accumulate}
     if args.json:
         print_json(facts | {"training_step": _plain(training), "decode_step": _plain(decode)})
     else:
@@ -87,7 +89,8 @@ def _sizes(args: argparse.Namespace) -> "tuple[Parameters, TrainConfig, str]":
         model = Model.load(find_model(args.model))
         parameters, config, name = model.parameters, model.config, str(args.model)
     length = args.seq or min(plan.seq_len, config.max_seq_len)
-    changes = {"seq_len": length, "seed": 0}
+    changes: dict[str, Any] = {"seq_len": length, "seed": 0}
+    changes |= {"precision": args.precision, "accumulate": args.accumulate}
     plan = TrainConfig.from_dict(plan.to_dict() | changes)
     _check_laptop_size(config, args.batch * length)
     if not args.model:
@@ -122,7 +125,7 @@ def _bills(parameters: "Parameters", plan: "TrainConfig", batch: int, hardware: 
     prompt = stream[: _cached(parameters, plan)].tolist()
     return (
         training_step_bill(parameters, plan, stream, batch, hardware),
-        decode_step_bill(parameters, prompt, hardware),
+        decode_step_bill(parameters, prompt, hardware, plan.precision),
     )
 
 

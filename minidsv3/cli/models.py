@@ -19,13 +19,31 @@ from minidsv3.interpreter import Model
 from minidsv3.tokenizer import Tokenizer
 from minidsv3.training import newest_run
 
-__all__ = ["find_model", "find_tokenizer", "model_argument", "open_model", "prompt_ids"]
+__all__ = [
+    "find_model", "find_tokenizer", "model_argument", "open_model", "precision_arguments", "prompt_ids",
+]  # fmt: skip
 
 
 def model_argument(parser: argparse.ArgumentParser, default: str = "the newest of ./runs") -> None:
     """The option that names a model.  default: what stands in for it, in words."""
     parser.add_argument(
         "--model", type=Path, metavar="DIR", help=f"a run folder or a model folder ({default})"
+    )
+
+
+def precision_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say how a machine computes."""
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        metavar="NAME",
+        help="fp32, bf16, fp8, a variant such as fp8-logfmt10, or a .toml file (fp32)",
+    )
+    parser.add_argument(
+        "--accumulate",
+        default="ideal",
+        metavar="HOW",
+        help="sums of FP8 products: ideal (float32), promoted (every 128 terms), hardware (bit by bit, slow)",
     )
 
 

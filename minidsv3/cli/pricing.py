@@ -37,21 +37,24 @@ __all__ = ["decode_step_bill", "training_step_bill"]
 def training_step_bill(
     parameters: Parameters, plan: TrainConfig, stream: NDArray[np.int32], sequences: int, hardware: Hardware
 ) -> Bill:
-    """Price a step of the plan's sequence length on the first sequences of a stream [S]."""
+    """Price a step of the plan's precision and sequence length on the first sequences of a stream [S]."""
     config: ModelConfig = parameters.config
     one = replace(plan, steps=1, batch_sequences=sequences, ramp_steps=0, warmup_steps=0)
     trainer = Trainer(config, one, stream)
     trainer.parameters.buffer[...] = parameters.buffer
-    machine = Machine(trace=True)
+    machine = Machine(hardware, plan.precision, trace=True, accumulate=plan.accumulate)
     trainer.step(machine)
     return bill(machine.trace, hardware, config=config)
 
 
-def decode_step_bill(parameters: Parameters, prompt: Sequence[int], hardware: Hardware) -> Bill:
+def decode_step_bill(
+    parameters: Parameters, prompt: Sequence[int], hardware: Hardware, precision: str = "fp32"
+) -> Bill:
     """Price one token behind a prompt of ids; the prompt's own prefill is not in the bill."""
     decoder = Decoder(Machine(), parameters)
     with np.errstate(over="ignore"):  # sigmoid of a large negative number is 0, and that is right
         logits = decoder.prefill(np.array([prompt], np.intp), chunk=256)  # [1, V]
-        decoder.machine = machine = Machine(trace=True)
+        decoder.machine = machine = Machine(hardware, precision, trace=True)
+        machine.follow(parameters.config.fp8_block)
         decoder.step(logits.argmax(axis=-1)[:, None])
     return bill(machine.trace, hardware, config=parameters.config)

@@ -27,7 +27,10 @@ EXAMPLES = [
     "minidsv3 run --text ~/notes --minutes 5",
     "minidsv3 run --resume runs/nano-0     # after Ctrl-C or a kill",
     "minidsv3 run --steps 20 --set n_mtp_layers=2 --json",
+    "minidsv3 run --precision fp8          # V3's recipe: FP8 products in tiles, BF16 between them",
+    "minidsv3 run --compare bf16,fp8       # the same run in both; loss curves side by side",
 ]
+COMPARISON = "comparison.json"  # in the folder that holds the runs of a comparison
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +42,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--preset", metavar="NAME", help=f"model and plan: {', '.join(preset_names())} (nano)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, document order and batches (0)")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--precision", metavar="NAME", help="fp32, bf16, fp8, a variant such as fp8-per-tensor, or a .toml file"
+    )
+    how.add_argument(
+        "--compare", metavar="A,B", help="the same run in each precision; losses relative to the first"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="train N steps, not the preset's number")
     length.add_argument(
@@ -64,6 +74,8 @@ def main(args: argparse.Namespace) -> int:
 
     _check_resume(args)
     console, hardware = talk(), load_hardware(args.hardware)
+    if args.compare or (args.resume and (args.resume / COMPARISON).is_file()):
+        return _compare(args, console, hardware)
     out: Path | None = args.resume
     try:
         if args.resume:
@@ -89,7 +101,7 @@ def _check_resume(args: argparse.Namespace) -> None:
     """A resumed run has its plan already."""
     given = [
         f"--{name}"
-        for name in ("text", "preset", "seed", "steps", "minutes", "set")
+        for name in ("text", "preset", "seed", "steps", "minutes", "set", "precision", "compare")
         if getattr(args, name) not in (None, [])
     ]
     if args.resume and given:
@@ -112,14 +124,46 @@ def _settings(args: argparse.Namespace) -> Any:
         seed=seed,
         steps=args.steps,
         minutes=args.minutes,
-        changes=tuple(args.set),
+        changes=tuple(args.set) + ((f"precision={args.precision}",) if args.precision else ()),
     )
 
 
+def _compare(args: argparse.Namespace, console: Any, hardware: Any) -> int:
+    """The same run in several precisions; 130 after Ctrl-C, with everything so far saved."""
+    from minidsv3.cli.run_comparing import begin_comparison, finish_comparison, reopen_comparison
+    from minidsv3.cli.terminal import print_json, results
+    from minidsv3.show.comparison import comparison_page
+    from minidsv3.training import free_run_path
+
+    if args.resume:
+        comparison = reopen_comparison(args.resume)
+    else:
+        settings = _settings(args)
+        name = settings.preset.replace("/", "-")
+        out = args.out or free_run_path("runs", f"{name}-compare")
+        comparison = begin_comparison(out, settings, args.compare.split(","))
+    console.print(f"comparison: {comparison.path}")
+    try:
+        if not comparison.train(hardware, console):
+            return _interrupted(comparison.path)
+    except KeyboardInterrupt:
+        return _interrupted(comparison.path)
+    table, curves = finish_comparison(comparison)
+    if args.json:
+        print_json(table | {"folder": str(comparison.path)})
+    else:
+        results().print(comparison_page(table, curves.losses, curves.relative))
+    return 0
+
+
 def _interrupted(out: Path | None) -> int:
-    hint = f"; go on with: minidsv3 run --resume {out}" if out and (out / "run.json").is_file() else ""
+    hint = f"; go on with: minidsv3 run --resume {out}" if out and _can_go_on(out) else ""
     print(f"interrupted{hint}", file=sys.stderr)
     return 130
+
+
+def _can_go_on(out: Path) -> bool:
+    return any((out / name).is_file() for name in ("run.json", COMPARISON))
 
 
 def _print_results(args: argparse.Namespace, run: Any, report: dict[str, Any], bills: list[Any]) -> None:

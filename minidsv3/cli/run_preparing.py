@@ -26,6 +26,7 @@ from rich.console import Console
 
 from minidsv3 import __version__
 from minidsv3.config import ModelConfig, TrainConfig, near
+from minidsv3.machine import load_precision
 from minidsv3.machine.parallel import workers
 from minidsv3.show.numbers import count, counted, size
 from minidsv3.tokenizer import Tokenizer
@@ -135,6 +136,7 @@ def configure(settings: Settings) -> tuple[ModelConfig, TrainConfig]:
         (model if name in names[ModelConfig] else training)[name] = _value(text)
     if settings.minutes is not None and not 0 < settings.minutes < 10_000:
         raise ValueError(f"expected --minutes above 0 and below 10000, got {settings.minutes:g}")
+    load_precision(str(training.get("precision", "fp32")))  # an unknown one is told before any work
     config = ModelConfig.preset(settings.preset, **model)
     plan = TrainConfig.preset(settings.preset, **training)
     if settings.steps is not None:
@@ -189,6 +191,8 @@ def report_plan(trainer: Trainer, documents: int, talk: Console) -> None:
     talk.print(
         f"model: {count(counts['total'] + counts['mtp'])} parameters, {count(counts['active'])} a token"
     )
+    if plan.precision != "fp32":
+        talk.print(f"precision: {plan.precision}: {load_precision(plan.precision).title}")
     talk.print(
         f"plan: {plan.steps} steps, {count(tokens)} tokens; "
         f"stream: {count(stream)} tokens of {counted(documents, 'document')}"

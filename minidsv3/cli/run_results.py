@@ -7,7 +7,7 @@ apart from what is under "wall", they are the same each time.
 
 Does: measure, write report.txt, report.svg, report.json. Does not: train.
 
-Next: minidsv3.cli.predict
+Next: minidsv3.cli.run_comparing
 """
 
 import time
@@ -80,6 +80,8 @@ def facts(run: RunFolder) -> dict[str, Any]:
             "steps": len(rows),
             "tokens": sum(row["tokens"] for row in rows),
             "seq_len": run.plan.seq_len,
+            "precision": run.plan.precision,
+            "accumulate": run.plan.accumulate,
             "first_losses": rows[0]["losses"],
             "last_losses": rows[-1]["losses"],
         },
@@ -100,6 +102,9 @@ def evaluation(
     bits |= {f"MTP depth {k}": value for k, value in enumerate(average.bits_per_byte) if k}
     bits["main head, last weights"] = last.bits_per_byte[0]
     bits |= {f"MTP depth {k}, last weights": value for k, value in enumerate(last.bits_per_byte) if k}
+    if run.plan.precision != "fp32":
+        rounded = evaluate(trainer.optimizer.average, held_out, size, length, trainer.machine)
+        bits[f"main head, in {run.plan.precision}"] = rounded.bits_per_byte[0]
     bits |= compressed_bits_per_byte([tokenizer.decode_bytes(ids[1:]) for ids in held_out])
     bits["untrained"] = run.facts["untrained_bits_per_byte"][0]
     first, loads = run.config.n_dense_layers, average.loads.tolist()
@@ -196,7 +201,7 @@ def priced(
 ) -> list[Bill]:
     """Bills of a training step of one sequence and of a decode step."""
     training = training_step_bill(parameters, run.plan, trainer.batches.stream, 1, hardware)
-    return [training, decode_step_bill(parameters, decode_prompt(run, held_out), hardware)]
+    return [training, decode_step_bill(parameters, decode_prompt(run, held_out), hardware, run.plan.precision)]
 
 
 def decode_prompt(run: RunFolder, held_out: Sequence[Ids]) -> list[int]:

@@ -3,7 +3,10 @@
 The model runs the prompt once on a machine that writes down what it does: op, equation, layer, shapes,
 FLOPs, bytes, and what these would cost on the machine of a hardware file. `--op` and `--layer` choose rows.
 
-Does: trace, price, filter, print. Does not: the backward (`minidsv3 bill` has it).
+With `--backward` it is the prompt's loss and its gradients; with `--precision fp8` every row says in which
+formats its operands lie and what of them shares a scale.
+
+Does: trace, price, filter, print. Does not: the optimiser's update (`minidsv3 bill` has it).
 
 Next: minidsv3.cli.tokenize
 """
@@ -14,21 +17,24 @@ from typing import Any
 
 __all__ = ["EXAMPLES", "SUMMARY", "arguments", "main"]
 
-SUMMARY = "One row for every op of a prompt's forward pass, priced."
+SUMMARY = "One row for every op of a prompt's forward pass, or of its loss and gradients, priced."
 EXAMPLES = [
     'minidsv3 trace "def main("',
     'minidsv3 trace "def main(" --op "mla.*" --layer 0',
     'minidsv3 trace "import os" --model runs/nano-0 --json',
+    'minidsv3 trace "import os" --precision fp8 --backward --op "*.out" --layer 1',
 ]
 SCHEMA = "minidsv3.trace/1"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    from minidsv3.cli.models import model_argument
+    from minidsv3.cli.models import model_argument, precision_arguments
 
     parser.add_argument("prompt", metavar="PROMPT", help="text to run")
     model_argument(parser)
+    precision_arguments(parser)
+    parser.add_argument("--backward", action="store_true", help="the prompt's loss, forward and backward")
     parser.add_argument("--op", default="*", metavar="PATTERN", help="only ops that match, such as mla.*")
     parser.add_argument("--layer", type=int, metavar="N", help="only this layer")
     parser.add_argument("--hardware", default="h800", help="a name or a file to price on (h800)")
@@ -49,14 +55,18 @@ def main(args: argparse.Namespace) -> int:
     hardware = load_hardware(args.hardware)
     model, tokenizer, folder = open_model(args.model)
     ids = prompt_ids(args.prompt, model, tokenizer)
-    machine = Machine(trace=True)
-    model.logits(np.array([ids]), machine)
+    machine = Machine(hardware, args.precision, trace=True, accumulate=args.accumulate)
+    if args.backward:
+        model.loss_and_gradients(np.array([ids]), machine=machine)
+    else:
+        model.logits(np.array([ids]), machine)
     rows = machine.trace.select(args.op, layer=args.layer)
     if not rows:
         raise ValueError(_no_rows(args, model.config.n_layers))
     priced = bill(rows, hardware, config=model.config)
     if args.json:
-        said: dict[str, Any] = {"schema": SCHEMA, "model": str(folder), "ids": ids, "hardware": hardware.id}
+        said: dict[str, Any] = {"schema": SCHEMA, "model": str(folder), "ids": ids}
+        said |= {"hardware": hardware.id, "precision": machine.precision, "accumulate": machine.accumulate}
         print_json(said | {"rule": priced.rule, "rows": [asdict(line) for line in priced.lines]})
         return 0
     console = results()
@@ -71,7 +81,7 @@ def _no_rows(args: argparse.Namespace, layers: int) -> str:
 
     if args.layer is None:
         known = near(args.op, sorted(catalogue()))
-        return f"expected ops of a forward pass, got none that match {args.op!r}: {known}"
+        return f"expected ops of this pass, got none that match {args.op!r}: {known}"
     if not 0 <= args.layer < layers:
-        return f"expected ops of a forward pass, got none in layer {args.layer} of 0 .. {layers - 1}"
-    return f"expected ops of a forward pass, got none that match {args.op!r} in layer {args.layer}"
+        return f"expected ops of this pass, got none in layer {args.layer} of 0 .. {layers - 1}"
+    return f"expected ops of this pass, got none that match {args.op!r} in layer {args.layer}"

@@ -45,6 +45,7 @@ class Line:
     layer: int | None
     expert: int | None
     shapes: tuple[tuple[int, ...], ...]  # operands, then the result
+    formats: tuple[str, ...]  # of the same, with the block that shares a scale: "e4m3 1x128"
     matrix_flops: int
     vector_flops: int
     bytes: dict[str, int]  # by kind: weight, activation, kv, network
@@ -143,6 +144,7 @@ def _line(row: Row, at: Rates) -> Line:
         layer=row.layer,
         expert=row.expert,
         shapes=row.shapes,
+        formats=row.stored,
         matrix_flops=row.matrix_flops,
         vector_flops=row.vector_flops,
         bytes=at.bytes(row),

@@ -6,6 +6,9 @@ CUDA cores'), everything else at the CUDA cores' float32 peak, and every number 
 many bytes as `format` is wide. Whole numbers, and the optimiser's rows (V3 keeps FP32 master weights and
 gradients, report section 3.3), stay as wide as they were traced. `Rates.rule` is that sentence.
 
+Rows of a machine that rounds (`Machine(precision="fp8")`) say themselves in which formats their operands lie:
+they are priced as traced, each product at the peak of its wider factor's format, bytes as they were counted.
+
 A row takes as long as the slowest of computing, moving its bytes, and sending its network bytes; whichever it
 is *bounds* it. Every primitive is a kernel of its own: operands read once, the result written once, nothing
 kept in registers for the next. A fused kernel moves less, so this is an upper bound on bytes.
@@ -24,6 +27,7 @@ Next: minidsv3.cost.bill
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from minidsv3.config import near
@@ -34,6 +38,8 @@ __all__ = ["FORMATS", "Rates", "rates"]
 
 # bytes a number; a format's peak is `chip.peak.<format>`
 FORMATS = {"fp8": 1, "bf16": 2, "fp16": 2, "tf32": 4, "fp32": 4}
+# a factor's format in a trace -> the format of the peak, the narrowest first
+PEAKS = {"e4m3": "fp8", "e5m2": "fp8", "bf16": "bf16", "fp32": "fp32"}
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,23 @@ class Rates:
     memory: float
     network: float | None
     rule: str
+    peaks: Mapping[str, float]  # FLOP/s by format, of those that the chip has
+
+    def products(self, row: Row) -> float:
+        """FLOP/s of a row's matrix product."""
+        if not as_traced(row):
+            return self.matrix
+        order = list(PEAKS)
+        format = PEAKS[max(row.formats[:2], key=order.index)]
+        if format not in self.peaks:
+            raise ValueError(f"expected a chip.peak.{format} to price {row.op!r}, the hardware has none")
+        return self.peaks[format]
 
     def bytes(self, row: Row) -> dict[str, int]:
-        """Bytes of a row by kind, its numbers as wide as `format`; an update's as traced."""
-        if row.phase == "update":
+        """Bytes of a row by kind, its numbers as wide as `format`; an update's, and a rounding machine's, as
+        traced.
+        """
+        if row.phase == "update" or as_traced(row):
             return dict(row.bytes)
         traced = _traced_width(row)
         moved = {}
@@ -66,12 +85,20 @@ class Rates:
         if sent and self.network is None:
             raise ValueError(f"expected a fabric rate to price the {sent} network bytes of {row.op!r}")
         times = {
-            "compute": row.matrix_flops / self.matrix + row.vector_flops / self.vector,
+            "compute": self._multiplying(row) + row.vector_flops / self.vector,
             "memory": sum(moved.values()) / self.memory,
             "network": sent / self.network if self.network else 0.0,
         }
         bound = max(times, key=lambda kind: times[kind])
         return times[bound], bound if times[bound] else "none"
+
+    def _multiplying(self, row: Row) -> float:
+        return row.matrix_flops / self.products(row) if row.matrix_flops else 0.0
+
+
+def as_traced(row: Row) -> bool:
+    """Whether a row names the formats of a GPU, not those of the laptop that computed it."""
+    return not {"float32", "float64"} & set(row.formats) and not set(row.formats) <= {"int64"}
 
 
 def rates(hardware: Hardware, format: str = "bf16", reserve_communication_sms: bool = False) -> Rates:
@@ -94,9 +121,14 @@ def rates(hardware: Hardware, format: str = "bf16", reserve_communication_sms: b
         vector=hardware["chip.peak.fp32"].si * left,
         memory=hardware["chip.hbm.bandwidth"].si,
         network=hardware["fabric.effective"].si if "fabric.effective" in hardware.values else None,
+        peaks={
+            name: hardware[f"chip.peak.{name}"].si * left
+            for name in FORMATS
+            if f"chip.peak.{name}" in hardware.values
+        },
         rule=f"matrix products at the {format} peak, the rest at the float32 peak of the CUDA cores; "
         f"{FORMATS[format]} bytes a number (whole numbers and optimiser as traced); "
-        f"each primitive a kernel of its own{sms}",
+        f"rows that name their formats as traced; each primitive a kernel of its own{sms}",
     )
 
 

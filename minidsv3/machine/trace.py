@@ -56,6 +56,12 @@ class Row:
         """Bytes of all kinds."""
         return sum(self.bytes.values())
 
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """Formats and blocks in words, `("e4m3 1x128", "e4m3 128x128", "bf16")`."""
+        blocks = self.blocks or (None,) * len(self.formats)
+        return tuple(str(Stored(*one)) for one in zip(self.formats, blocks, strict=True))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the array."""
         return {name: getattr(self, name) for name in self.__slots__ if name != "value"}

@@ -62,7 +62,14 @@ def plain_table(title: str = "") -> Table:
 # ---- the bill ---------------------------------------------------------------------------------------------
 
 RIGHT = {"layer", "eq.", "FLOPs", "bytes", "time", "share"}
-NEEDED = {"eq.": 84, "shapes": 108, "phase": 72, "FLOPs": 72, "bytes": 72}  # columns of the screen
+NEEDED = {
+    "eq.": 84,
+    "formats": 100,
+    "shapes": 108,
+    "phase": 72,
+    "FLOPs": 72,
+    "bytes": 72,
+}  # columns of the screen
 
 
 def fitted(rows: Sequence[Mapping[str, str]], options: ConsoleOptions, title: str = "") -> Table:
@@ -120,6 +127,17 @@ def shapes(arrays: Iterable[tuple[int, ...]]) -> str:
     return f"{', '.join(operands)} -> {result}" if operands else result
 
 
+def is_rounded(line: Line) -> bool:
+    """Whether a line's formats are a GPU's and not the laptop's."""
+    return not {"float32", "float64"} & set(line.formats)
+
+
+def formats(stored: Iterable[str]) -> str:
+    """Formats of the operands, then of the result: `e4m3 1x128, e4m3 128x128 -> bf16`."""
+    *operands, result = stored
+    return f"{', '.join(operands)} -> {result}"
+
+
 @dataclass(frozen=True)
 class TraceTable:
     """The lines of a bill in the order in which they ran."""
@@ -131,7 +149,10 @@ class TraceTable:
         for line in self.bill.lines:
             op = line.op if line.expert is None else f"{line.op} [{line.expert}]"
             first = {"layer": "" if line.layer is None else str(line.layer), "op": op}
-            rows.append(first | {"eq.": ", ".join(line.equations)} | _counts(line) | {"bound": line.bound})
+            first |= {"eq.": ", ".join(line.equations)}
+            if any(map(is_rounded, self.bill.lines)):
+                first["formats"] = formats(line.formats) if is_rounded(line) else ""
+            rows.append(first | _counts(line) | {"bound": line.bound})
         yield fitted(rows, options)
 
 

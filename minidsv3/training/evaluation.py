@@ -18,7 +18,7 @@ Next: minidsv3.training.preparation
 
 import gzip
 import lzma
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,9 +55,13 @@ def windows(length: int, T: int) -> list[tuple[int, int, int]]:
 
 
 def evaluate(
-    parameters: Parameters, documents: Sequence[NDArray[np.int32]], text_bytes: int, T: int
+    parameters: Parameters,
+    documents: Sequence[NDArray[np.int32]],
+    text_bytes: int,
+    T: int,
+    make: Callable[[], Machine] = Machine,
 ) -> Evaluation:
-    """documents: token ids of each, with the end-of-sequence token in front of the text."""
+    """documents: token ids of each, with the end-of-sequence token in front of the text.  make: a machine."""
     jobs = [(d, w) for d, ids in enumerate(documents) for w in windows(len(ids) - 1, T)]
     full = [job for job in jobs if job[1][1] - job[1][0] == T]
     odd = [[job] for job in jobs if job[1][1] - job[1][0] != T]
@@ -65,7 +69,7 @@ def evaluate(
     parts = shares(len(groups), workers())
 
     def shard(i: int) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]]:
-        return [_evaluate_group(parameters, documents, group) for group in groups[parts[i]]]
+        return [_evaluate_group(make(), parameters, documents, group) for group in groups[parts[i]]]
 
     results = [result for part in run_shards(shard, len(parts), len(parts)) for result in part]
     bits, counts, loads = zip(*results, strict=True)
@@ -75,6 +79,7 @@ def evaluate(
 
 
 def _evaluate_group(
+    machine: Machine,
     parameters: Parameters,
     documents: Sequence[NDArray[np.int32]],
     group: list[tuple[int, tuple[int, int, int]]],
@@ -87,7 +92,7 @@ def _evaluate_group(
     B, T = rows.shape[0], rows.shape[1] - 1
     depths = parameters.config.n_mtp_layers if parameters.config.n_mtp_layers < T else 0
     with np.errstate(over="ignore"):
-        _, saved = loss_forward(Machine(), parameters, rows, LossOptions(mtp_weight=float(depths > 0)))
+        _, saved = loss_forward(machine, parameters, rows, LossOptions(mtp_weight=float(depths > 0)))
     bits, counts = np.zeros(1 + parameters.config.n_mtp_layers), np.zeros(1 + parameters.config.n_mtp_layers)
     for k, head in enumerate(saved.heads):
         p = head.p[np.arange(len(head.targets)), head.targets].reshape(B, T - k)  # [B, T - k]

@@ -1,0 +1,70 @@
+"""Runs of one plan in several precisions, side by side: both loss curves, and how far they part.
+
+The numbers come as the plain values of comparison.json, the curves as the loss of every step.
+
+Does: lay out. Does not: compare.
+
+    >>> from minidsv3.show.svg import plain_text
+    >>> run = {"last_loss": 2.0, "relative_loss": 0.001, "largest_relative_loss": -0.002,
+    ...        "held_out_bits_per_byte": 1.9, "relative_held_out": 0.0, "seconds_a_step": 0.5}
+    >>> table = {"runs": {"fp8": run}, "reference": "bf16", "decay": 0.9}
+    >>> print(plain_text(comparison_table(table), width=100, ascii_only=True))
+    precision  last loss  against bf16  furthest  held out, bits/byte  against bf16     a step
+    ------------------------------------------------------------------------------------------
+    fp8           2.0000       +0.100%   -0.200%               1.9000       +0.000%  500.0 ms
+
+Next: minidsv3.show.svg
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from minidsv3.show.curve import Curve
+from minidsv3.show.numbers import duration
+from minidsv3.show.tables import plain_table
+
+__all__ = ["comparison_page", "comparison_table"]
+
+
+def comparison_table(table: Mapping[str, Any]) -> Table:
+    """A row a precision."""
+    against, drawn = f"against {table['reference']}", plain_table()
+    for name in ("precision", "last loss", against, "furthest", "held out, bits/byte", against, "a step"):
+        drawn.add_column(name, justify="left" if name == "precision" else "right")
+    for name, run in table["runs"].items():
+        drawn.add_row(
+            name,
+            f"{run['last_loss']:.4f}",
+            f"{run['relative_loss']:+.3%}",
+            f"{run['largest_relative_loss']:+.3%}",
+            f"{run['held_out_bits_per_byte']:.4f}",
+            f"{run['relative_held_out']:+.3%}",
+            duration(run["seconds_a_step"]),
+        )
+    return drawn
+
+
+def comparison_page(
+    table: Mapping[str, Any], losses: Mapping[str, Sequence[float]], relative: Mapping[str, Sequence[float]]
+) -> RenderableType:
+    """Curves, table, and what V3's report says.  losses, relative: a value a step, by precision."""
+    said = table["published"]
+    percent = {name: [100 * value for value in values] for name, values in relative.items()}
+    return Group(
+        Text("training loss, main head", style="bold cyan"),
+        Curve(losses, unit="nats a token"),
+        Text("\nsmoothed loss against the reference", style="bold cyan"),
+        Curve(percent, unit=f"% above {table['reference']}"),
+        Text(),
+        comparison_table(table),
+        Text(
+            f"losses averaged with a decay of {table['decay']:g} a step; furthest: in the second half\n"
+            f"published: below {said['relative_loss_error']:.2%} ({said['source']}); "
+            "a small model on few tokens is noisier",
+            style="dim",
+        ),
+    )
