@@ -21,6 +21,7 @@ Next: minidsv3.numerics.block_formats
 import tomllib
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass, replace
+from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -29,9 +30,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from minidsv3.numerics.formats import E4M3, NumberFormat
 from minidsv3.numerics.tiles import (
+    TAME,
+    Grid,
     Patch,
     cells,
     encode_magnitudes,
+    grid,
     magic_numbers,
     matrices,
     patches,
@@ -45,11 +49,8 @@ Values = NDArray[np.float32]
 Codes = NDArray[np.unsignedinteger[Any]]
 Block = tuple[int, int]
 SCALES = ("float32", "power-of-two")
-_SIGN, _SMALLEST_NORMAL = np.uint32(0x8000_0000), np.float32(2.0**-126)
-_TAME = (
-    np.float32(2.0**-90),
-    np.float32(2.0**90),
-)  # scales and magnitudes between are far from any edge of float32
+_SIGN, _ONE, _SMALLEST_NORMAL = np.uint32(0x8000_0000), np.float32(1), np.float32(2.0**-126)
+_LOWEST, _HIGHEST = np.uint32(1 << 23), np.uint32(254 << 23)  # exponent fields 1 and 254
 
 
 # ---- scales ------------------------------------------------------------------------------------------------
@@ -86,13 +87,13 @@ def power_of_two_ceil(s: ArrayLike) -> Values:
     factor of two just above a power of two.
     """
     bits = np.asarray(s, np.float32).view(np.uint32)
-    field = (bits + np.uint32(0x7F_FFFF)) >> np.uint32(
-        23
-    )  # any bit of the fraction carries into the exponent
-    powers: Values = (np.clip(field, 1, 254).astype(np.uint32) << np.uint32(23)).view(np.float32)
+    up = bits + np.uint32(0x7F_FFFF)  # any bit of the fraction carries into the exponent
+    field = np.minimum(np.maximum(up, _LOWEST), _HIGHEST) & np.uint32(0x7F80_0000)
+    powers: Values = field.view(np.float32)
     return powers
 
 
+@lru_cache(maxsize=64)
 def _recipe(scale: str, amax_floor: float, name: str | None) -> Recipe:
     """The row by its name; without a name, V3's later rule with the floor given."""
     if scale not in SCALES:
@@ -108,19 +109,26 @@ def _recipe(scale: str, amax_floor: float, name: str | None) -> Recipe:
     return RECIPES[name]
 
 
-def _scales(amax: Values, largest: float, scale: str, recipe: Recipe) -> tuple[Values, np.ufunc, Values]:
-    """Scale of each tile, and how an element is brought to it: by dividing or by multiplying, with what."""
-    top, one = np.float32(largest), np.float32(1)
-    amax = np.maximum(amax, np.float32(recipe.amax_floor))  # NaN stays
-    s = amax / top if recipe.scale == "amax / largest" else amax * (one / top)
-    if scale == "power-of-two":
-        s = power_of_two_ceil(s)
-    elif recipe.zero_tile == "zero":
-        s = np.maximum(s, _SMALLEST_NORMAL)
-    if recipe.element == "x / s":
-        return s, np.divide, s
-    of_amax = recipe.element == "x * (largest / amax)" and scale == "float32"
-    return s, np.multiply, top / amax if of_amax else one / s
+class _Rule(NamedTuple):
+    """A recipe for one format and one kind of scale."""
+
+    recipe: Recipe
+    powers: bool  # power-of-two scales
+    to: Grid
+
+    def scales(self, amax: Values) -> tuple[Values, np.ufunc, Values]:
+        """Scale of each tile, and how an element is brought to it: by dividing or multiplying, with what."""
+        recipe, top = self.recipe, self.to.largest
+        amax = np.maximum(amax, np.float32(recipe.amax_floor))  # NaN stays
+        s = amax / top if recipe.scale == "amax / largest" else amax * (_ONE / top)
+        if self.powers:
+            s = power_of_two_ceil(s)
+        elif recipe.zero_tile == "zero":
+            s = np.maximum(s, _SMALLEST_NORMAL)
+        if recipe.element == "x / s":
+            return s, np.divide, s
+        of_amax = recipe.element == "x * (largest / amax)" and not self.powers
+        return s, np.multiply, top / amax if of_amax else _ONE / s
 
 
 # ---- patch by patch ----------------------------------------------------------------------------------------
@@ -130,35 +138,37 @@ class _Work(NamedTuple):
     """What is known of one patch before anything is rounded."""
 
     patch: Patch
-    a: Values  # magnitudes [rows, columns], to be overwritten
+    x: Values  # [rows, columns]
+    a: Values  # magnitudes [rows * columns], to be overwritten
     m: Values  # room for as many
     s: Values  # scale of each tile [r, c]
     apply: np.ufunc
     factor: Values  # [r, c]
     tame: bool  # finite, and s times anything in the format is as well
 
+    def tall(self, values: Values) -> Values:
+        """As [r, height, columns]."""
+        return values.reshape(-1, self.patch.height, self.x.shape[1])
 
-def _walk(
-    x: Values, shape: tuple[int, int, int], block: Block, fmt: NumberFormat, scale: str, recipe: Recipe
-) -> Iterator[_Work]:
+    def spread(self, tiles: Values) -> Values:
+        """[r, c] -> [r, 1, columns]."""
+        return spread(tiles, self.patch.width)
+
+
+def _walk(x: Values, shape: tuple[int, int, int], block: Block, rule: _Rule) -> Iterator[_Work]:
     """Magnitudes and scales of every patch of x [L, R, C]; the two buffers are used again and again."""
     room = np.empty((2, 0), np.float32)
-    exact = fmt.signed and fmt.bits <= 16 and fmt.fraction_bits <= 7 and fmt.largest < _TAME[1]
     for patch in patches(*shape, block):
         here = x[patch.values]  # [rows, columns]
         if here.size > room.shape[1]:
             room = np.empty((2, here.size), np.float32)
-        a, m = (buffer[: here.size].reshape(here.shape) for buffer in room)
-        np.abs(here, out=a)
-        amax = tile_amax(a, patch.height, patch.width)  # [r, c]
-        s, apply, factor = _scales(amax, fmt.largest, scale, recipe)
-        tame = bool(exact and amax.max() < _TAME[1] and s.min() > _TAME[0])
-        yield _Work(patch, a, m, s, apply, factor, tame)
-
-
-def _tall(values: Values, work: _Work) -> Values:
-    """[rows, columns] -> [r, height, columns], a view."""
-    return values.reshape(-1, work.patch.height, values.shape[1])
+        a, m = room[0, : here.size], room[1, : here.size]
+        amax = tile_amax(np.abs(here, out=a.reshape(here.shape)), patch.height, patch.width)  # [r, c]
+        s, apply, factor = rule.scales(amax)
+        tame = rule.to.serves and bool(
+            np.maximum.reduce(amax, axis=None) < TAME[1] and np.minimum.reduce(s, axis=None) > TAME[0]
+        )
+        yield _Work(patch, here, a, m, s, apply, factor, tame)
 
 
 def quantize(
@@ -179,30 +189,30 @@ def quantize(
     a NaN stays where it is and an infinity takes the largest code, which comes back as infinity; the rest of
     the tile is lost.
     """
-    values, shape, row = _arguments(x, block, scale, amax_floor, recipe)
+    values, shape, rule = _arguments(x, block, fmt, scale, amax_floor, recipe)
     codes = np.empty(shape, fmt.dtype)  # [L, R, C]
     scales = np.empty(cells(shape, block), np.float32)
     with np.errstate(all="ignore"):
-        source = values.reshape(shape)
-        for work in _walk(source, shape, block, fmt, scale, row):
+        for work in _walk(values.reshape(shape), shape, block, rule):
             scales[work.patch.tiles] = work.s
-            _encode(source[work.patch.values], work, fmt, codes[work.patch.values])
+            _encode(work, fmt, rule.to, codes[work.patch.values])
     return Quantized(
         codes.reshape(values.shape), scales.reshape(cells(values.shape, block)), block, fmt, check=False
     )
 
 
-def _encode(x: Values, work: _Work, fmt: NumberFormat, codes: Codes) -> None:
-    """codes = those of x [rows, columns], one patch."""
-    factor = spread(work.factor, work.patch.height, work.patch.width)  # [r, 1, columns]
+def _encode(work: _Work, fmt: NumberFormat, to: Grid, codes: Codes) -> None:
+    """codes [rows, columns] = those of one patch."""
+    factor = work.spread(work.factor)  # [r, 1, columns]
     if not work.tame:
-        y = work.apply(_tall(x, work), factor)
-        codes[...] = fmt.encode(y, "saturate").reshape(x.shape)
+        y = work.apply(work.tall(work.x), factor)
+        codes[...] = fmt.encode(y, "saturate").reshape(codes.shape)
         return
-    work.apply(_tall(work.a, work), factor, out=_tall(work.a, work))
-    codes[...] = encode_magnitudes(work.a, fmt, work.m)
-    negative = np.less(x.view(np.int32), 0)  # the sign bit, of -0 too
-    codes |= negative.astype(codes.dtype) << (fmt.bits - 1)
+    a = work.tall(work.a)  # [r, height, columns]
+    work.apply(a, factor, out=a)
+    codes[...] = encode_magnitudes(work.a, work.m, to).reshape(codes.shape)
+    negative = np.less(work.x.view(np.int32), 0).view(np.uint8)  # the sign bit, of -0 too
+    codes |= np.left_shift(negative, fmt.bits - 1, dtype=codes.dtype)
 
 
 def tile_round(
@@ -220,50 +230,51 @@ def tile_round(
     is scaled at all: rounding x/s to the format and multiplying by s is rounding x, with the smallest normal
     number at s times the format's.
     """
-    values, shape, row = _arguments(x, block, scale, amax_floor, recipe)
+    values, shape, rule = _arguments(x, block, fmt, scale, amax_floor, recipe)
     if out is not None and (out.shape != values.shape or out.dtype != np.float32):
         raise ValueError(f"expected out float32 {values.shape}, got {out.dtype} {out.shape}")
     target = out if out is not None and out.flags.c_contiguous else np.empty(values.shape, np.float32)
+    goal = target.reshape(shape)  # [L, R, C]
     with np.errstate(all="ignore"):
-        source, goal = values.reshape(shape), target.reshape(shape)
-        for work in _walk(source, shape, block, fmt, scale, row):
-            _round(source[work.patch.values], work, fmt, scale, goal[work.patch.values])
+        for work in _walk(values.reshape(shape), shape, block, rule):
+            _round(work, fmt, rule, goal[work.patch.values])
     if out is None or out is target:
         return target
     out[...] = target
     return out
 
 
-def _round(x: Values, work: _Work, fmt: NumberFormat, scale: str, out: Values) -> None:
-    """out = x [rows, columns] rounded, one patch."""
-    height, width = work.patch.height, work.patch.width
-    s, a, m = spread(work.s, height, width), _tall(work.a, work), _tall(work.m, work)
+def _round(work: _Work, fmt: NumberFormat, rule: _Rule, out: Values) -> None:
+    """out [rows, columns] = one patch, rounded."""
+    s = work.spread(work.s)  # [r, 1, columns]
     if not work.tame:
-        y = work.apply(_tall(x, work), spread(work.factor, height, width))
-        out[...] = (fmt.decode(fmt.encode(y, "saturate")) * s).reshape(x.shape)
+        y = work.apply(work.tall(work.x), work.spread(work.factor))
+        out[...] = (fmt.decode(fmt.encode(y, "saturate")) * s).reshape(out.shape)
         return
-    if scale == "power-of-two":
-        magic_numbers(a, fmt, m, floor=s * np.float32(fmt.smallest_normal))
+    a, m, tall = work.a, work.m, work.tall(work.a)  # [n], [n], [r, height, columns]
+    if rule.powers:
+        magic_numbers(tall, work.tall(m), rule.to, floor=s * rule.to.smallest_normal)
     else:
-        work.apply(a, s if work.factor is work.s else spread(work.factor, height, width), out=a)
-        magic_numbers(a, fmt, m)
+        work.apply(tall, s if work.factor is work.s else work.spread(work.factor), out=tall)
+        magic_numbers(a, m, rule.to)
     np.add(a, m, out=a)
     np.subtract(a, m, out=a)
-    if scale != "power-of-two":
-        np.multiply(a, s, out=a)
-    signs = np.bitwise_and(x.view(np.uint32), _SIGN, out=work.m.view(np.uint32))
-    np.bitwise_or(work.a.view(np.uint32), signs, out=out.view(np.uint32))
+    if not rule.powers:
+        np.multiply(tall, s, out=tall)
+    signs = np.bitwise_and(work.x.view(np.uint32), _SIGN, out=m.view(np.uint32).reshape(out.shape))
+    np.bitwise_or(a.view(np.uint32).reshape(out.shape), signs, out=out.view(np.uint32))
 
 
 def _arguments(
-    x: ArrayLike, block: Block, scale: str, amax_floor: float, recipe: str | None
-) -> tuple[Values, tuple[int, int, int], Recipe]:
-    """x as float32, the [L, R, C] it is walked as, the recipe."""
+    x: ArrayLike, block: Block, fmt: NumberFormat, scale: str, amax_floor: float, recipe: str | None
+) -> tuple[Values, tuple[int, int, int], _Rule]:
+    """x as float32, the [L, R, C] it is walked as, the rule."""
     if isinstance(x, np.ndarray | np.generic) and x.dtype != np.float32:
         raise ValueError(f"expected float32 (another rounding would come first), got {x.dtype}")
     values = np.asarray(x, np.float32)
     cells(values.shape, block)
-    return values, matrices(values, block[0]), _recipe(scale, amax_floor, recipe)
+    rule = _Rule(_recipe(scale, amax_floor, recipe), scale == "power-of-two", grid(fmt))
+    return values, matrices(values, block[0]), rule
 
 
 # ---- the result --------------------------------------------------------------------------------------------
@@ -311,7 +322,7 @@ class Quantized:
             for patch in patches(*shape, self.block):
                 here = self.fmt.decode(codes[patch.values])  # [rows, columns]
                 tall = here.reshape(-1, patch.height, here.shape[1])
-                np.multiply(tall, spread(scale[patch.tiles], patch.height, patch.width), out=tall)
+                np.multiply(tall, spread(scale[patch.tiles], patch.width), out=tall)
                 values[patch.values] = here
         return values.reshape(self.codes.shape)
 

@@ -3,21 +3,20 @@
 A tile is `height` rows of `width` columns; the last of a row or column of tiles may be smaller. Work goes by
 patches of whole tiles that stay in a core's cache, so that ten NumPy calls in a row read memory once.
 
-Rounding uses the adder. At magnitudes from 2^e to 2^(e+1) a format with f fraction bits has steps of
-2^(e-f); float32 has steps of the same size from 2^(e-f+23) on. So add that power of two (the magic number
-m) and the sum is rounded, ties to even; take it away again and what is left is the rounded value. Below the
-smallest normal number e stops falling, which is all there is to subnormals. The low bits of the sum hold the
-code.
+Rounding uses the adder, as `rounding` explains. At magnitudes from 2^e to 2^(e+1) a format with f fraction
+bits has steps of 2^(e-f); float32 has steps of the same size from 2^(e-f+23) on. That power of two is the
+magic number m: (a + m) - m is a rounded, and the low bits of a + m hold the code. Scaled magnitudes need no
+limit and no sign, so these kernels are shorter than `rounding`'s.
 
 Does: magnitudes in float32, in place. Does not: choose scales; take infinity, NaN or more than the largest.
 
     >>> import numpy as np
     >>> from minidsv3.numerics import E4M3
-    >>> a, m = np.float32([[0.3, 17.0, 0.0011]]), np.empty((1, 3), np.float32)
-    >>> magic_numbers(a, E4M3, m).tolist()
-    [[262144.0, 16777216.0, 16384.0]]
+    >>> a, m = np.float32([0.3, 17.0, 0.0011]), np.empty(3, np.float32)
+    >>> magic_numbers(a, m, grid(E4M3)).tolist()
+    [262144.0, 16777216.0, 16384.0]
     >>> ((a + m) - m).tolist()
-    [[0.3125, 16.0, 0.001953125]]
+    [0.3125, 16.0, 0.001953125]
 
 Next: minidsv3.numerics.scaling
 """
@@ -33,9 +32,13 @@ from numpy.typing import NDArray
 from minidsv3.numerics.formats import NumberFormat
 
 __all__ = [
+    "PATCH",
+    "TAME",
+    "Grid",
     "Patch",
     "cells",
     "encode_magnitudes",
+    "grid",
     "magic_numbers",
     "matrices",
     "patches",
@@ -44,9 +47,10 @@ __all__ = [
 ]
 
 Values = NDArray[np.float32]
-PATCH = 1 << 15  # values worked on together: four arrays of them fit into half a megabyte
+PATCH = 1 << 17  # values worked on together: the four arrays of a patch take two megabytes
 _EXPONENT, _STEP = np.uint32(0x7F80_0000), 23  # float32: its exponent field, its fraction bits
 _ROW = 4096  # values of a row of constants
+TAME = 2.0**-90, 2.0**90  # scales and magnitudes between these are far from any edge of float32
 
 
 class Patch(NamedTuple):
@@ -124,54 +128,73 @@ def tile_amax(a: Values, height: int, width: int) -> Values:
     return flat.view(np.float32).reshape(len(rows), -1)
 
 
-def spread(s: Values, height: int, width: int) -> Values:
+def spread(s: Values, width: int) -> Values:
     """One number a tile, for each of its columns.  [r, c] -> [r, 1, c*width], beside [r, height, c*width]."""
     return (np.repeat(s, width, axis=1) if width > 1 else s)[:, None, :]
 
 
-def magic_numbers(
-    a: Values, fmt: NumberFormat, out: Values, floor: Values | None = None, low: int = 0
-) -> Values:
-    """m, for which (a + m) - m is magnitude a rounded to the format.  [...] -> [...], in out.
+# ---- rounding magnitudes -----------------------------------------------------------------------------------
 
-    floor: the smallest normal number, if not the format's own.  low: an even number to be found in the low
-    bits of m, and with it in those of a + m.
+
+class Grid(NamedTuple):
+    """What rounding to a format needs to know of it, as NumPy's own scalars."""
+
+    largest: np.float32
+    smallest_normal: np.float32
+    floor: Values  # [_ROW] times the smallest normal number: NumPy's maximum is quicker with two arrays
+    lift: np.uint32  # added to the bits of 2^e gives those of m
+    code_lift: np.uint32  # the same, and with it the constant that `encode_magnitudes` wants
+    shift: np.uint32
+    serves: bool  # whether the kernels here can round to this format
+
+
+@lru_cache(maxsize=64)
+def grid(fmt: NumberFormat) -> Grid:
+    """The row of constants of a format."""
+    cut = _STEP - fmt.fraction_bits
+    lift = cut << _STEP
+    lowest = (1 - fmt.bias + 127 + cut) << fmt.fraction_bits  # exponent field of the smallest m, shifted
+    constant = -lowest % (1 << 8 * fmt.dtype.itemsize)
+    floor = np.full(_ROW, fmt.smallest_normal, np.float32)
+    floor.flags.writeable = False
+    return Grid(
+        largest=np.float32(fmt.largest),
+        smallest_normal=np.float32(fmt.smallest_normal),
+        floor=floor,
+        lift=np.uint32(lift),
+        code_lift=np.uint32(lift + constant),
+        shift=np.uint32(cut),
+        serves=fmt.signed and fmt.bits <= 16 and constant < 1 << cut and fmt.largest < TAME[1],
+    )
+
+
+def magic_numbers(a: Values, m: Values, to: Grid, floor: Values | None = None, coded: bool = False) -> Values:
+    """m, for which (a + m) - m is magnitude a rounded to the format.  [n] -> [n], in m.
+
+    floor: the smallest normal number for each, if not the format's own.  coded: for `encode_magnitudes`.
     """
-    field = out.view(np.uint32)
+    field = m.view(np.uint32)
     np.bitwise_and(a.view(np.uint32), _EXPONENT, out=field)
-    if floor is not None:
-        np.maximum(out, floor, out=out)
+    if floor is None:
+        whole = m.size // _ROW * _ROW
+        rows, rest = m[:whole].reshape(-1, _ROW), m[whole:]
+        np.maximum(rows, to.floor, out=rows)
+        np.maximum(rest, to.floor[: rest.size], out=rest)
     else:
-        _raise_to(out.reshape(-1), fmt.smallest_normal)
-    np.add(field, np.uint32((_STEP - fmt.fraction_bits << _STEP) + low), out=field)
-    return out
+        np.maximum(m, floor, out=m)
+    np.add(field, to.code_lift if coded else to.lift, out=field)
+    return m
 
 
-def _raise_to(flat: Values, floor: float) -> None:
-    """flat = max(flat, floor), against a row of constants, which NumPy does faster than against one."""
-    row = _constants(floor)
-    whole = flat.size // _ROW * _ROW
-    body, rest = flat[:whole].reshape(-1, _ROW), flat[whole:]
-    np.maximum(body, row, out=body)
-    np.maximum(rest, row[: rest.size], out=rest)
-
-
-@lru_cache(maxsize=32)
-def _constants(value: float) -> Values:
-    return np.full(_ROW, value, np.float32)
-
-
-def encode_magnitudes(a: Values, fmt: NumberFormat, m: Values) -> NDArray[np.uint32]:
-    """Codes of magnitudes, in the low bits of a word; in place of a.  m: as large as a, overwritten.
+def encode_magnitudes(a: Values, m: Values, to: Grid) -> NDArray[np.uint32]:
+    """Codes of magnitudes, in the low bits of words.  a, m: [n], both overwritten, a by the words.
 
     The sum a + m ends in the integer significand k of the rounded value k x 2^(e-f). Its code is k plus 2^f
     for every exponent above the lowest: m shifted right by 23 - f, but for a constant, which comes along
-    in m. (The constant has to fit below that shift: no more than 16 bits a code, 7 of fraction.)
+    in m.
     """
-    f = fmt.fraction_bits
-    lowest = 1 - fmt.bias + 127 + _STEP - f  # exponent field of the smallest m
-    magic_numbers(a, fmt, m, low=-(lowest << f) % (1 << 8 * fmt.dtype.itemsize))
+    magic_numbers(a, m, to, coded=True)
     np.add(a, m, out=a)
     words, fields = a.view(np.uint32), m.view(np.uint32)
-    np.right_shift(fields, np.uint32(_STEP - f), out=fields)
+    np.right_shift(fields, to.shift, out=fields)
     return np.add(words, fields, out=words)
