@@ -78,6 +78,10 @@ def forward_operands(recipe: Precision, width: int, op: Op, dtypes: Sequence[str
             return [Stored("bf16"), _eight_bits(recipe, width, "activation")]
         case "keep":
             return [Stored("bf16"), Stored(recipe.kept(op.id), (1, width))]
+        case "copy_weight":
+            fp8 = recipe.product(op.id) == "fp8"
+            copy = _eight_bits(recipe, width, "weight") if fp8 else Stored(recipe.product(op.id))
+            return [Stored("fp32"), copy]
         case "dispatch" if recipe.dispatch == "fp8":
             return [_eight_bits(recipe, width, "activation")] * 2
         case "combine":
