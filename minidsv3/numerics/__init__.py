@@ -1,10 +1,11 @@
 """Numbers as machines hold them: formats, and rounding to them.
 
-A format is a row of `data/formats.toml`: how many bits of exponent and fraction, which bias. From the row
-follow codes, values and rounding, for arrays bit by bit and, as the specification beside it, for one number
-by exact fractions.
+A format is a row of `data/formats.toml`: how many bits of exponent and fraction, which bias, which codes are
+no numbers. From the row follow codes, values and rounding, for arrays bit by bit and, as the specification
+beside it, for one number by exact fractions. FORMATS has them all, from FP32 to FP4, by lower-case name.
 
-Does: every format of DeepSeek-V3's low-precision side, three roundings. Does not: multiply.
+Does: rounding, scaling and summing as the hardware and DeepSeek's recipes do. Does not: say what in a model is
+rounded (`minidsv3.machine`).
 
     >>> import numpy as np
     >>> x = np.float32([1 / 3, 65520, 3e-8])
@@ -34,6 +35,7 @@ from minidsv3.numerics.formats import (
     UE8M0,
     NumberFormat,
 )
+from minidsv3.numerics.integers import INT4, TERNARY, IntegerFormat
 from minidsv3.numerics.scaling import RECIPES, Quantized, power_of_two_ceil, quantize, tile_round
 
 __all__ = [
@@ -48,11 +50,14 @@ __all__ = [
     "FP16",
     "FP22",
     "FP32",
+    "INT4",
     "OVERFLOWS",
     "RECIPES",
     "ROUNDINGS",
+    "TERNARY",
     "TF32",
     "UE8M0",
+    "IntegerFormat",
     "NumberFormat",
     "Quantized",
     "power_of_two_ceil",

@@ -1,21 +1,23 @@
 """Floating-point formats as table rows: codes, values, and rounding from float32 in one step.
 
-A float32 is sign, exponent and a significand of 24 bits. To put it into a narrower format is to shift the
-significand right, by as many bits as the format's fraction is shorter and, below its smallest normal number,
-by the missing exponent as well; then to look at the bits that fell out. A carry out of the fraction runs into
-the exponent field by itself, and out of the highest exponent into infinity: codes are in the order of their
-magnitudes.
+Codes without their sign, read as integers, are in the order of their values. To round is to choose between
+two neighbours; in the middle between them the even code is taken, so that ties go up as often as down. E4M3
+has 4 = 1.000b x 4 and 4.5 = 1.001b x 4, and 4.25 becomes 4; but 4.75 becomes 5 = 1.010b x 4.
 
-Does: IEEE-like formats no wider than float32. Does not: round twice; values that are not float32 are refused.
+What is too large has no single answer. E4M3 has no infinity: its authors spent the highest exponent field on
+numbers, 256 .. 448, all but the last code, which is NaN. So 1000 "saturates" to 448 (CUDA's satfinite; torch
+from 2.12 on) or becomes NaN ("nonsaturating": ml_dtypes; torch up to 2.11 on a CPU), and who writes "as
+PyTorch does" must say the version. Both are here by name, and each format has a default.
 
-    >>> BF16.encode(np.float32([1.0, -2.5])).tolist() == [0x3F80, 0xC020]
-    True
+Does: formats no wider than float32, and each function twice: for arrays, and for one number as the exact
+definition (`decode_one`, `encode_one`, `chances_one`). Does not: round twice; float64 is refused.
+
+    >>> E4M3.round([4.25, 4.75, 464, 1000]).tolist(), E4M3.round(1000, overflow="nonsaturating").item()
+    ([4.0, 5.0, 448.0, 448.0], nan)
+    >>> hex(E4M3.encode(-448)), hex(E5M2.encode(61440, "nonsaturating"))       # a tie to even: infinity
+    ('0xfe', '0x7c')
     >>> BF16.largest, FP16.largest, FP16.smallest
     (3.3895313892515355e+38, 65504.0, 5.960464477539063e-08)
-    >>> FP16.round([2049.0, 2051.0]).tolist(), FP16.round([2049.0, 2051.0], "toward-zero").tolist()
-    ([2048.0, 2052.0], [2048.0, 2050.0])
-    >>> E4M3.round([4.25, 1000.0]).tolist(), E4M3.decode(E4M3.encode(1000.0, "nonsaturating")).item()
-    ([4.0, 448.0], nan)
 
 Next: minidsv3.numerics.rounding
 """
@@ -33,17 +35,44 @@ from numpy.typing import ArrayLike, NDArray
 
 from minidsv3.numerics import rounding as rounding_in_bits
 
-__all__ = ["FORMATS", "OVERFLOWS", "ROUNDINGS", "NumberFormat", "decode_one", "encode_one"]
+__all__ = [
+    "BF16",
+    "E2M1",
+    "E2M3",
+    "E3M2",
+    "E4M3",
+    "E5M2",
+    "E5M6",
+    "FORMATS",
+    "FP16",
+    "FP22",
+    "FP32",
+    "OVERFLOWS",
+    "ROUNDINGS",
+    "TF32",
+    "UE8M0",
+    "NumberFormat",
+    "as_float32",
+    "chances_one",
+    "decode_one",
+    "encode_one",
+]
 
 Codes = NDArray[np.unsignedinteger[Any]]
 Values = NDArray[np.float32]
 ROUNDINGS = ("nearest-even", "toward-zero", "stochastic")
 OVERFLOWS = ("saturate", "nonsaturating")
+HALF = Fraction(1, 2)
 
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """A row of `data/formats.toml`."""
+    """A row of `data/formats.toml`.
+
+    A number is (-1)^sign x 1.fraction x 2^(field - bias); with a field of 0, 0.fraction x 2^(1 - bias).
+    fmt.special says which codes are no numbers, fmt.overflow what becomes of numbers beyond `largest` where
+    the caller does not say, fmt.status whether all of it is published ("assumed" for E5M6).
+    """
 
     name: str
     exponent_bits: int
@@ -53,7 +82,7 @@ class NumberFormat:
     overflow: str  # one of OVERFLOWS, where the caller says nothing
     status: str  # "published" or "assumed"
     source: str
-    signed: bool = True
+    signed: bool = True  # without a sign: a code is an exponent field and nothing else
 
     @property
     def bits(self) -> int:
@@ -98,15 +127,9 @@ class NumberFormat:
         """Unsigned integers that hold a code."""
         return np.dtype(np.uint8 if self.bits <= 8 else np.uint16 if self.bits <= 16 else np.uint32)
 
-    def _convention(self, overflow: str | None) -> str:
-        overflow = self.overflow if overflow is None else overflow
-        if overflow not in OVERFLOWS:
-            raise ValueError(f"expected overflow one of {OVERFLOWS}, got {overflow!r}")
-        return overflow
-
     @property
     def overflow_threshold(self) -> float:
-        """The value that would follow the largest, were there one: 480 in E4M3, 2^16 in float16."""
+        """The value after the largest, were there one: 480 in E4M3, 2^16 in FP16."""
         return float(decode_one(self.top + 1, self))
 
     def encode(
@@ -116,20 +139,39 @@ class NumberFormat:
         rounding: str = "nearest-even",
         rng: np.random.Generator | None = None,
     ) -> Codes:
-        """Codes of float32 values.
+        """Codes of float32 values.  [...] -> [...] of `dtype`.
 
-        x: any shape, float32 or what fits into it.  overflow: one of OVERFLOWS, None for the format's own.
-        rounding: one of ROUNDINGS, and "up" where there is no sign. "stochastic" rounds up in magnitude with
-        the probability of the part cut off, drawn from rng (a fresh generator if None).
+        x: float32, or what fits into it without rounding.  overflow: one of OVERFLOWS, None for the format's
+        own. Numbers are rounded first, as if there were no largest one. What is then too large, and infinity,
+        becomes the largest ("saturate") or infinity, in formats without it NaN ("nonsaturating"). So in E4M3
+        464, a tie between 448 and the missing 480, is 448 either way, and the float32 after it is not.
+
+        rounding: "nearest-even"; "toward-zero", which from finite numbers never goes beyond the largest;
+        "stochastic", up in magnitude with the probability of the part cut off, drawn from rng (from a fresh
+        generator if None). Zeros and NaN keep their sign.
+
+        FP4 and FP6 have neither infinity nor NaN: both conventions saturate, and NaN becomes plus the
+        largest, as in CUDA's conversions (ml_dtypes makes it a zero).
+
+        UE8M0 has no sign and no zero. It also takes rounding "up", to the next power of two: what DeepSeek
+        and CUDA do with scales, so that nothing scaled overflows. Nearest is OCP's and ml_dtypes', where ties
+        go up: its one-bit significand is 1 and hence odd. NaN and negative numbers are NaN (0xFF); zero is
+        the smallest, 2^-127 ("saturate"), or NaN. Less than 2^-127 is 2^-127 in all cases.
         """
         allowed = ROUNDINGS if self.signed else (*ROUNDINGS, "up")
         if rounding not in allowed:
             raise ValueError(f"expected rounding one of {allowed}, got {rounding!r}")
         overflow = self._convention(overflow)
-        return rounding_in_bits.encode(_float32(x), self, overflow, rounding, rng)
+        return rounding_in_bits.encode(as_float32(x), self, overflow, rounding, rng)
+
+    def _convention(self, overflow: str | None) -> str:
+        overflow = self.overflow if overflow is None else overflow
+        if overflow not in OVERFLOWS:
+            raise ValueError(f"expected overflow one of {OVERFLOWS}, got {overflow!r}")
+        return overflow
 
     def decode(self, codes: ArrayLike) -> Values:
-        """Values of codes, exactly.  Integers of any shape -> float32."""
+        """Values of codes, exactly.  Integers of any type, 0 .. 2^bits - 1, [...] -> float32 [...]."""
         return rounding_in_bits.decode(self._checked(codes), self)
 
     def _checked(self, codes: ArrayLike) -> Codes:
@@ -153,8 +195,12 @@ class NumberFormat:
         overflow: str | None = None,
         out: Values | None = None,
     ) -> Values:
-        """The values of the format that x rounds to, in `out` if given (it may be x itself)."""
-        values = _float32(x)
+        """The values of the format that x rounds to: `decode` of `encode`, without codes in between.
+
+        Arguments as `encode`.  out: float32 of x's shape, written and returned; x itself for rounding in
+        place, which is the quickest.  Raises ValueError for other shapes and types.
+        """
+        values = as_float32(x)
         if out is None:
             out = np.empty_like(values)
         elif out.dtype != np.float32 or out.shape != values.shape:
@@ -165,8 +211,14 @@ class NumberFormat:
         return out
 
 
-def _float32(x: ArrayLike) -> Values:
-    """As float32 without a rounding; numbers of Python's own are taken as they come."""
+def as_float32(x: ArrayLike) -> Values:
+    """As float32 without a rounding; numbers of Python's own are taken as they come.
+
+    float64 arrays are refused: they would be rounded twice, and 1 + 2^-4 + 2^-30, above the tie between 1 and
+    1.125 of E4M3, would pass through float32 as the tie itself and come out as 1.
+    """
+    if isinstance(x, np.ndarray) and x.dtype == np.float32 and x.dtype.isnative:
+        return x
     if isinstance(x, np.ndarray | np.generic) and not np.can_cast(x.dtype, np.float32):
         raise ValueError(f"expected float32 (another rounding would come first), got {x.dtype}")
     return np.asarray(x, np.float32)
@@ -176,7 +228,11 @@ def _float32(x: ArrayLike) -> Values:
 
 
 def decode_one(code: int, fmt: NumberFormat) -> Fraction:
-    """Value of a finite code without sign; that of infinity's code is the power of two it stands for."""
+    """Value of a code without sign, 0 .. top; top + 1 has the value that would follow, were there one.
+
+    >>> str(decode_one(1, E4M3)), str(decode_one(0x38, E4M3)), str(decode_one(0x7F, E4M3))
+    ('1/512', '1', '480')
+    """
     field, fraction = divmod(code, 1 << fmt.fraction_bits)
     if not fmt.signed:
         return Fraction(2) ** (field - fmt.bias)
@@ -184,20 +240,73 @@ def decode_one(code: int, fmt: NumberFormat) -> Fraction:
     return significand * Fraction(2) ** (max(field, 1) - fmt.bias - fmt.fraction_bits)
 
 
-def encode_one(x: float, fmt: NumberFormat, rounding: str = "nearest-even") -> int:
-    """Code of one number that is not NaN: the nearer of the codes around it, between both the even one."""
-    sign = (1 << (fmt.bits - 1)) if math.copysign(1, x) < 0 else 0
-    if math.isinf(x):
-        return sign | (fmt.top + 1)
-    exact = abs(Fraction(x))
-    codes = range(fmt.top + 2)
+def encode_one(
+    x: float, fmt: NumberFormat, rounding: str = "nearest-even", overflow: str | None = None
+) -> int:
+    """Code of one number, by looking for it among the values of the format.
+
+    rounding: as in `NumberFormat.encode` except "stochastic", for which see `chances_one`.
+
+    >>> encode_one(4.25, E4M3) == encode_one(4.0, E4M3)      # between 4 = 1.000b x 4 and 4.5 = 1.001b x 4
+    True
+    """
+    code = _special_one(x, fmt, overflow)
+    if code is None:
+        below, part = _between_one(x, fmt)
+        # the last place of a significand of one bit is that bit, which is 1: odd
+        odd = below % 2 == 1 or not fmt.signed
+        ups = {"nearest-even": part > HALF or (part == HALF and odd), "toward-zero": False, "up": part > 0}
+        code = min(below + ups[rounding], fmt.top if rounding == "toward-zero" else _beyond(fmt, overflow))
+    return code + _sign_one(x, fmt)
+
+
+def chances_one(x: float, fmt: NumberFormat, overflow: str | None = None) -> dict[int, Fraction]:
+    """The codes that stochastic rounding may give, and with which probability.
+
+    >>> {code: str(chance) for code, chance in chances_one(4.25, E4M3).items()}
+    {72: '1/2', 73: '1/2'}
+    """
+    code = _special_one(x, fmt, overflow)
+    if code is not None:
+        return {code + _sign_one(x, fmt): Fraction(1)}
+    below, part = _between_one(x, fmt)
+    chances: dict[int, Fraction] = {}
+    for code, chance in ((below, 1 - part), (below + 1, part)):
+        code = min(code, _beyond(fmt, overflow)) + _sign_one(x, fmt)
+        if chance:
+            chances[code] = chances.get(code, Fraction(0)) + chance
+    return chances
+
+
+def _between_one(x: float, fmt: NumberFormat) -> tuple[int, Fraction]:
+    """Code at or below a finite magnitude, and how far it is on the way to the next, 0 <= part < 1."""
+    exact, codes = abs(Fraction(x)), range(fmt.top + 2)
     below = bisect_right(codes, exact, key=lambda code: decode_one(code, fmt)) - 1
-    if rounding == "toward-zero":
-        return sign | min(below, fmt.top)
-    if below == fmt.top + 1:
-        return sign | below
-    down, up = exact - decode_one(below, fmt), decode_one(below + 1, fmt) - exact
-    return sign | (below + (up < down or (up == down and below % 2 == 1)))
+    if below < 0 or below == fmt.top + 1:  # less than the smallest scale; beyond all
+        return max(below, 0), Fraction(0)
+    low, high = decode_one(below, fmt), decode_one(below + 1, fmt)
+    return below, (exact - low) / (high - low)
+
+
+def _special_one(x: float, fmt: NumberFormat, overflow: str | None) -> int | None:
+    """Code without sign of what is not rounded: NaN, infinity, and what has no logarithm among scales."""
+    if math.isnan(x) or (not fmt.signed and x < 0):
+        return fmt.top if fmt.nan is None else fmt.nan
+    if math.isinf(x) or (not fmt.signed and x == 0):
+        return 0 if x == 0 and _beyond(fmt, overflow) == fmt.top else _beyond(fmt, overflow)
+    return None
+
+
+def _beyond(fmt: NumberFormat, overflow: str | None) -> int:
+    """Code without sign of all that is too large: the largest, or the next, which is infinity or NaN."""
+    saturates = (overflow or fmt.overflow) == "saturate" or fmt.special == "none"
+    return fmt.top if saturates else fmt.top + 1
+
+
+def _sign_one(x: float, fmt: NumberFormat) -> int:
+    """The sign bit, if the format has one and x is no NaN that must become a number."""
+    lost = not fmt.signed or (math.isnan(x) and fmt.nan is None)
+    return 0 if lost or math.copysign(1, x) > 0 else 1 << (fmt.bits - 1)
 
 
 def _rows() -> dict[str, NumberFormat]:

@@ -15,7 +15,7 @@ Does: chunks that stay in the cache, in place where asked. Does not: check argum
     >>> int(np.float32(x + M).view("u4") & 0xFF)               # 1.010 x 2^-2: hidden bit, fraction 2
     10
 
-Next: minidsv3.machine
+Next: minidsv3.numerics.integers
 """
 
 from collections.abc import Iterator
@@ -63,14 +63,15 @@ class _Plan:
     beyond: int  # code of infinity and of what overflows
     cut: np.uint32  # bits of float32's fraction that the format has not
     lift: np.uint32  # makes the exponent field of x that of 1.5 x 2^cut times as much
-    offset: int  # what is left in a lifted exponent field of the smallest normal number, where a code has 0
+    sign: Any  # place of the sign in a code, of the codes' type, as is
+    offset: Any  # what is left in a lifted exponent field of the smallest normal number, where a code has 0
     limit: Values  # CHUNK times the largest magnitude that matters. As arrays, since NumPy's minimum and
     floor: Bits  # maximum are twice as quick with two; floor: the exponent field that no grid goes below
 
 
 @lru_cache(maxsize=64)
 def _plan(fmt: "NumberFormat", overflow: str) -> _Plan:
-    saturates = overflow == "saturate" or fmt.special == "none"
+    saturates, small = overflow == "saturate" or fmt.special == "none", fmt.dtype.type
     cut = _FRACTION - fmt.fraction_bits
     lift = (cut << _FRACTION) + int(_QUIET)
     floor = int(np.float32(fmt.smallest_normal).view(np.uint32))
@@ -87,7 +88,8 @@ def _plan(fmt: "NumberFormat", overflow: str) -> _Plan:
         beyond=fmt.top + (not saturates),
         cut=np.uint32(cut),
         lift=np.uint32(lift),
-        offset=(floor + lift >> cut) & ((1 << 8 * fmt.dtype.itemsize) - 1),
+        sign=small(fmt.bits - 1),
+        offset=small((floor + lift >> cut) & np.iinfo(small).max),
         limit=limits,
         floor=floors,
     )
@@ -180,8 +182,9 @@ def encode(
     with np.errstate(invalid="ignore"):
         for numbers, target in _chunks(x, codes, "C" if draw is not None else "K"):
             a, m = work(len(numbers))
+            special = not np.abs(numbers, out=a).max() < np.inf or not fmt.signed
             kernel(numbers, plan, rounding, draw, target, a, m)
-            if not np.abs(numbers, out=a).max() < np.inf or not fmt.signed:
+            if special:
                 _mend_codes(numbers, _plan(fmt, overflow), target)
     return codes
 
@@ -189,9 +192,8 @@ def encode(
 def _encode_narrow(
     x: Values, plan: _Plan, rounding: str, rng: np.random.Generator | None, out: Codes, a: Values, m: Values
 ) -> None:
-    """The last bits of x + M, and the exponent field that M came from.  All [n]."""
-    n, a_bits, m_bits, small = len(x), a.view(np.uint32), m.view(np.uint32), out.dtype.type
-    np.abs(x, out=a)
+    """The last bits of |x| + M, and the exponent field that M came from.  a: |x|; all [n]."""
+    n, a_bits, m_bits = len(x), a.view(np.uint32), m.view(np.uint32)
     np.minimum(a, plan.limit[:n], out=a)
     np.bitwise_and(a_bits, _INFINITY, out=m_bits)
     np.maximum(m_bits, plan.floor[:n], out=m_bits)
@@ -202,11 +204,11 @@ def _encode_narrow(
     m_bits >>= plan.cut
     a_bits += m_bits  # the hidden bit counts the exponent up by one
     np.copyto(out, a_bits, casting="unsafe")
-    out -= small(plan.offset)
+    out -= plan.offset
     if step is not None:
         out += step.astype(out.dtype)  # all bits set for -1: the sum wraps round as it should
     sign = np.signbit(x).view(np.uint8).astype(out.dtype, copy=False)
-    sign <<= small(plan.fmt.bits - 1)
+    sign <<= plan.sign
     out |= sign
 
 
@@ -265,7 +267,7 @@ def _mend_codes(x: Values, plan: _Plan, out: Codes) -> None:
     sign = np.signbit(x).astype(out.dtype) << out.dtype.type(fmt.bits - 1)
     out[infinite] = out.dtype.type(plan.beyond) | (sign[infinite] if fmt.signed else out.dtype.type(0))
     if not fmt.signed:
-        out[nan | (x < 0) | ((x == 0) & (not plan.saturates))] = fmt.nan
+        out[nan | (x < 0) | ((x == 0) & (not plan.saturates))] = fmt.top + 1
     elif fmt.nan is None:
         out[nan] = fmt.top
     else:  # with its sign, and as much of its payload as fits, made quiet
