@@ -107,8 +107,10 @@ class IntegerFormat:
         [..., C] -> [..., ceil(C / per_byte)].
         """
         given = self._checked(codes)
-        fill = [(0, 0)] * (given.ndim - 1) + [(0, -given.shape[-1] % self.per_byte)]
-        digits = np.pad(given, fill).reshape(*given.shape[:-1], -1, self.per_byte)  # [..., bytes, per_byte]
+        *rows, count = given.shape
+        size = -(-count // self.per_byte)
+        padded = np.pad(given, [*[(0, 0)] * len(rows), (0, size * self.per_byte - count)])
+        digits = padded.reshape(*rows, size, self.per_byte)  # [..., bytes, per_byte]
         packed: Codes = (digits * self._places()).sum(axis=-1, dtype=np.uint8)
         return packed
 
@@ -123,7 +125,8 @@ class IntegerFormat:
         if given.size and given.max() > most:
             raise ValueError(f"expected bytes of {self.name}, 0 .. {most}, got {given.max()}")
         digits = given[..., None] // self._places() % np.uint8(self.base)  # [..., bytes, per_byte]
-        return digits.reshape(*given.shape[:-1], -1)[..., :count]
+        *rows, size, _ = digits.shape
+        return digits.reshape(*rows, size * self.per_byte)[..., :count]
 
     def _places(self) -> Codes:
         """1, base, base^2, ...  [per_byte]."""

@@ -1,0 +1,127 @@
+"""Time `minidsv3.numerics` beside ml_dtypes and torch, one thread each, in millions of values a second.
+
+    python tests/bench/numerics.py [--repeats 9] [--sections formats ...]
+
+The sides of a line take turns in one process, so that a disturbed moment disturbs all; medians. Ours is NumPy
+calls, theirs compiled loops: ml_dtypes one number at a time, torch with vector instructions. A ratio "ours /
+theirs" above 1 means that we are quicker. A section is a function that yields lines; SECTIONS lists them.
+"""
+
+import os
+
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = "1"  # read when the libraries are loaded, hence before the imports
+
+import argparse  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from statistics import median  # noqa: E402
+from typing import NamedTuple  # noqa: E402
+
+import ml_dtypes  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from minidsv3.numerics import BF16, E2M1, E4M3, E5M2, E5M6, FP16, UE8M0  # noqa: E402
+
+OURS, ML, TORCH = "ours", "ml_dtypes", "torch"
+VALUES = 1 << 20
+
+
+class Line(NamedTuple):
+    """What is done, to how many values (or products, or bytes: `unit`), and by whom; the first is ours."""
+
+    what: str
+    count: int
+    sides: dict[str, Callable[[], object]]
+    unit: str = "values"
+
+
+def formats() -> Iterator[Line]:
+    """Encode, decode, round: a million normal numbers, of which E4M3 holds a few per cent as subnormals."""
+    x = np.random.default_rng(0).standard_normal(VALUES).astype(np.float32)
+    t, y, rng = torch.from_numpy(x), x.copy(), np.random.default_rng(1)
+    narrow = [
+        (E4M3, ml_dtypes.float8_e4m3fn, torch.float8_e4m3fn),
+        (E5M2, ml_dtypes.float8_e5m2, torch.float8_e5m2),
+        (BF16, ml_dtypes.bfloat16, torch.bfloat16),
+        (FP16, np.float16, torch.float16),
+    ]
+    for fmt, theirs, torchs in narrow:
+        label = "numpy" if fmt is FP16 else ML
+        codes, coded = fmt.encode(x), t.to(torchs)
+        typed = codes.view(theirs)
+        peers = {label: lambda d=theirs: x.astype(d), TORCH: lambda d=torchs: t.to(d)}
+        yield Line(f"encode {fmt.name}", VALUES, {OURS: lambda f=fmt: f.encode(x), **peers})
+        back = {
+            label: lambda c=typed: c.astype(np.float32),
+            TORCH: lambda c=coded: c.to(torch.float32),
+        }
+        yield Line(f"decode {fmt.name}", VALUES, {OURS: lambda f=fmt, c=codes: f.decode(c), **back})
+        both = {
+            label: lambda d=theirs: x.astype(d).astype(np.float32),
+            TORCH: lambda d=torchs: t.to(d).to(torch.float32),
+        }
+        yield Line(f"round {fmt.name} in place", VALUES, {OURS: lambda f=fmt: f.round(y, out=y), **both})
+    four = {OURS: lambda: E2M1.encode(x), ML: lambda: x.astype(ml_dtypes.float4_e2m1fn)}
+    yield Line("encode e2m1", VALUES, four)
+    yield Line("round e5m6 in place", VALUES, {OURS: lambda: E5M6.round(y, out=y)})
+    scales, other = np.abs(x), t.abs()
+    scale = {
+        OURS: lambda: UE8M0.encode(scales),
+        ML: lambda: scales.astype(ml_dtypes.float8_e8m0fnu),
+        TORCH: lambda: other.to(torch.float8_e8m0fnu),
+    }
+    yield Line("encode ue8m0", VALUES, scale)
+    for fmt in (E4M3, BF16):
+        for rounding in ("toward-zero", "stochastic"):
+            side = {OURS: lambda f=fmt, r=rounding: f.encode(x, None, r, rng)}
+            yield Line(f"encode {fmt.name} {rounding}", VALUES, side)
+
+
+SECTIONS: dict[str, Callable[[], Iterator[Line]]] = {"formats": formats}
+
+
+def rates(line: Line, repeats: int) -> dict[str, float]:
+    """Millions a second of every side, taking turns; the median of so many."""
+    times: dict[str, list[float]] = {side: [] for side in line.sides}
+    for run in range(repeats + 1):
+        for side, call in line.sides.items():
+            began = time.perf_counter()
+            call()
+            if run:  # the first one fills caches
+                times[side].append(time.perf_counter() - began)
+    return {side: line.count / median(taken) / 1e6 for side, taken in times.items()}
+
+
+def show(line: Line, repeats: int) -> None:
+    """One line of the table: ours, theirs, ratios."""
+    found = rates(line, repeats)
+    ours = found.pop(OURS)
+    others = "".join(
+        f"   {side} {rate:7.0f}  ours / {side} {ours / rate:5.2f}" for side, rate in found.items()
+    )
+    print(f"{line.what:28s} {ours:7.0f} M {line.unit}/s{others}", flush=True)
+
+
+def main() -> None:
+    """Run the sections asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(
+        f"numpy {np.__version__}, ml_dtypes {ml_dtypes.__version__}, torch {torch.__version__}, one thread;"
+    )
+    print(f"load of the machine: {os.getloadavg()[0]:.1f} (figures mean little while other work runs)")
+    for section in arguments.sections:
+        print(f"\n{section}: {SECTIONS[section].__doc__}")
+        for line in SECTIONS[section]():
+            show(line, arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()
