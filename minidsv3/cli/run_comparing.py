@@ -14,6 +14,7 @@ Next: minidsv3.cli.predict
 """
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -57,6 +58,7 @@ class Comparison:
             if (folder / "run.json").is_file():
                 run, trainer = reopen(folder, talk)
             else:
+                shutil.rmtree(folder, ignore_errors=True)  # what a kill left of a start
                 changes = (*self.settings.changes, f"precision={precision}")
                 run, trainer = begin(replace(self.settings, out=folder, changes=changes), talk)
             if not train(run, trainer, talk):

@@ -59,6 +59,7 @@ class Decoder:
         cache: str = "float32",
     ) -> None:
         self.machine, self.config, self.w = machine, parameters.config, parameters.weights
+        machine.follow(self.config.fp8_block)
         self.attention = attention
         self.cache = LatentCache(self.config, batch, dtype=machine.dtype, format=cache)
         complex_dtype = np.complex64 if machine.dtype == np.float32 else np.complex128

@@ -56,13 +56,12 @@ class Curve:
     def _plot(self, columns: int, marks: str, plain: bool) -> list[Text]:
         """The rows, top first, and the axis below them."""
         cells, low, high = self._cells(columns)
+        wide = max(LABEL - 1, len(f"{low:.2f}"), len(f"{high:.2f}"))
         rows = []
         for row in range(self.height):
             value = high - (high - low) * row / max(self.height - 1, 1)
             named = row in (0, self.height // 2, self.height - 1)
-            line = Text(
-                f"{f'{value:.2f}' if named else '':>{LABEL - 1}} {'|' if plain else '│'}", no_wrap=True
-            )
+            line = Text(f"{f'{value:.2f}' if named else '':>{wide}} {'|' if plain else '│'}", no_wrap=True)
             for column in range(columns):
                 which = cells.get((row, column))
                 if which is None:
@@ -72,7 +71,7 @@ class Curve:
             line.rstrip()
             rows.append(line)
         rule = "+" + "-" * columns if plain else "└" + "─" * columns
-        return [*rows, Text(" " * LABEL + rule, no_wrap=True, overflow="crop")]
+        return [*rows, Text(" " * (wide + 1) + rule, no_wrap=True, overflow="crop")]
 
     def _cells(self, columns: int) -> tuple[dict[tuple[int, int], int], float, float]:
         """Which series is seen at (row, column); the lowest and the highest value."""
