@@ -8,7 +8,7 @@ Does: read values and names, hand them to the pictures. Does not: draw.
     >>> read_value("2^-9"), read_value("0x2A")
     ((0.001953125, False), (42.0, True))
 
-Next: minidsv3.cli.lesson
+Next: minidsv3.cli.show_scaling
 """
 
 import argparse

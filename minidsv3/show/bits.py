@@ -333,11 +333,12 @@ class SideBySide:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table, wide = plain_table(), options.max_width >= 80
-        for name in ("format", *(("code",) if wide else ()), "sign, exponent, fraction", "value", "error"):
+        names = ("format", "code", "sign, exponent, fraction", "value", "error")
+        for name in names if wide else (names[0], *names[2:4]):
             table.add_column(name, no_wrap=True, justify="right" if name in ("value", "error") else "left")
         for part in self.parts:
-            code = (part.hexadecimal,) if wide else ()
-            table.add_row(part.format, *code, spaced(part), number(part.value), _error(self.x, part.value))
+            code, error = ([part.hexadecimal], [_error(self.x, part.value)]) if wide else ([], [])
+            table.add_row(part.format, *code, spaced(part), number(part.value), *error)
         yield table
 
     def describe(self) -> str:

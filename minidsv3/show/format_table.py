@@ -7,10 +7,10 @@ Does: lay out formats. Does not: hold a number of its own.
 
     >>> from minidsv3.numerics import BF16
     >>> facts = format_facts(BF16)
-    >>> facts["S/E/M"], facts["max"], facts["min normal"], facts["NaN"]
-    ('1/8/7', '3.38953e+38', '2^-126', '0x7F81..0x7FFF')
+    >>> facts["S/E/M"], facts["max"], facts["min norm"], facts["NaN"]
+    ('1/8/7', '3.39e+38', '2^-126', '0x7F81..0x7FFF')
 
-Next: minidsv3.show.dashboard
+Next: minidsv3.show.quantisation_map
 """
 
 import math
@@ -28,10 +28,11 @@ from minidsv3.show.tables import facts_table, plain_table
 
 __all__ = ["CodeMap", "FormatPage", "FormatTable", "format_facts", "format_row"]
 
-FIRST = ("format", "bits", "S/E/M", "bias", "max", "min normal", "min subnormal")
-SECOND = ("inf", "NaN", "overflow", "status")
-ONE_TABLE = 132  # columns
-RIGHT = ("bits", "bias", "max", "min normal", "min subnormal")
+FIRST = ("bits", "S/E/M", "bias", "max", "min norm", "min sub")
+SECOND = ("inf", "NaN")
+THIRD = ("overflow", "status")
+TWO_TABLES, ONE_TABLE = 72, 118  # columns
+RIGHT = ("bits", "bias", "max", "min norm", "min sub")
 
 
 def format_row(fmt: NumberFormat) -> dict[str, Any]:
@@ -68,8 +69,8 @@ def format_facts(fmt: NumberFormat) -> dict[str, str]:
         "S/E/M": f"{row['sign_bits']}/{fmt.exponent_bits}/{fmt.fraction_bits}",
         "bias": str(fmt.bias),
         "max": _power(fmt.largest),
-        "min normal": _power(fmt.smallest_normal),
-        "min subnormal": "-" if subnormal is None else _power(subnormal),
+        "min norm": _power(fmt.smallest_normal),
+        "min sub": "-" if subnormal is None else _power(subnormal),
         "inf": "-" if row["infinity_code"] is None else f"0x{row['infinity_code']:0{digits}X}",
         "NaN": "-" if nan is None else "..".join(f"0x{code:0{digits}X}" for code in sorted(set(nan))),
         "overflow": fmt.overflow,
@@ -80,7 +81,7 @@ def format_facts(fmt: NumberFormat) -> dict[str, str]:
 def _power(value: float) -> str:
     """2^k for a power of two, else the number."""
     mantissa, exponent = math.frexp(value)
-    return f"2^{exponent - 1}" if mantissa == 0.5 else number(value)
+    return f"2^{exponent - 1}" if mantissa == 0.5 else number(value) if value < 1e6 else f"{value:.3g}"
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,11 @@ class FormatTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = [format_facts(fmt) for fmt in self.formats]
-        one = options.max_width >= ONE_TABLE
-        for names in (FIRST + SECOND,) if one else (FIRST, ("format", *SECOND)):
+        parts: tuple[tuple[str, ...], ...] = (FIRST, SECOND, THIRD)
+        if options.max_width >= TWO_TABLES:
+            one = options.max_width >= ONE_TABLE
+            parts = (FIRST + SECOND + THIRD,) if one else (FIRST, SECOND + THIRD)
+        for names in (("format", *part) for part in parts):
             table = plain_table()
             for name in names:
                 table.add_column(name, no_wrap=True, justify="right" if name in RIGHT else "left")

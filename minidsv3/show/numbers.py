@@ -100,7 +100,7 @@ def percent(share: float) -> str:
     if value == 0:
         return "0 %"
     if value < 0.001:
-        return f"{share * 100:.1e} %"
+        return f"{share * 100:.5f} %" if value >= 0.0001 else f"{share * 100:.1e} %"
     digits = 4 if value < 0.01 else 3 if value < 1 else 2 if value < 10 else 1
     return f"{share * 100:.{digits}f} %"
 

@@ -1,22 +1,21 @@
 """Golden renderings, and what holds for every picture: widths, ASCII, no colour, deterministic SVG."""
 
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from pictures import WIDTHS, check_ascii, check_golden, check_svg
 from rich.console import RenderableType
 
 from minidsv3.cost import Bill, bill
 from minidsv3.hardware import load_hardware
 from minidsv3.machine import Row, Trace
-from minidsv3.show import Bar, Chips, Curve, Sparkline, Strip, plain_text, svg_text
+from minidsv3.show import Bar, Chips, Curve, Sparkline, Strip, plain_text
 from minidsv3.show.chips import visible
 from minidsv3.show.dashboard import View, dashboard, plain_line
 from minidsv3.show.numbers import duration, flops, size
 from minidsv3.show.tables import BillTable, RollUp, TraceTable
 
 GOLDEN = Path(__file__).parent / "golden"
-WIDTHS = (60, 80, 120)
 
 
 def example_bill() -> Bill:
@@ -86,37 +85,18 @@ PICTURES: dict[str, RenderableType] = {
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", PICTURES)
 def test_golden(name: str, width: int) -> None:
-    """To renew a file, delete it and run the test twice; read the difference."""
-    file = GOLDEN / f"{name}_{width}.txt"
-    text = plain_text(PICTURES[name], width) + "\n"
-    assert max(map(len, text.splitlines())) <= width
-    if not file.exists():
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-        pytest.fail(f"{file} was not there; it is now")
-    assert text == file.read_text(encoding="utf-8")
+    check_golden(GOLDEN, name, PICTURES[name], width)
 
 
 @pytest.mark.parametrize("name", PICTURES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_ascii_form(name: str, width: int) -> None:
-    text = plain_text(PICTURES[name], width, ascii_only=True)
-    assert text.isascii()
-    assert max(map(len, text.splitlines())) <= width
+    check_ascii(PICTURES[name], width)
 
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_svg_stands_alone_and_is_deterministic(name: str) -> None:
-    svg = svg_text(PICTURES[name], title="a <title>", width=80)
-    assert svg == svg_text(PICTURES[name], title="a <title>", width=80)
-    root = ET.fromstring(svg)
-    space = "{http://www.w3.org/2000/svg}"
-    assert root.get("role") == "img"
-    assert root.findtext(f"{space}title") == "a <title>"
-    assert plain_text(PICTURES[name], 80) in (root.findtext(f"{space}desc") or "")
-    assert "@font-face" not in svg
-    assert "cdn" not in svg
-    assert "Fira" not in svg
+    check_svg(PICTURES[name])
 
 
 def test_text_is_never_markup() -> None:

@@ -1,0 +1,210 @@
+"""Pictures of numbers: golden renderings, and that what they say of a number is true of it."""
+
+import re
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import WIDTHS, check_ascii, check_golden, check_svg
+from rich.console import RenderableType
+
+from minidsv3.numerics import BF16, E2M1, E4M3, E5M2, E5M6, FORMATS, FP16, FP32, UE8M0
+from minidsv3.numerics.formats import NumberFormat
+from minidsv3.numerics.scaling import quantize
+from minidsv3.show import plain_text
+from minidsv3.show.bits import BitPage, anatomy, round_apart
+from minidsv3.show.format_table import FormatPage, FormatTable, format_row
+from minidsv3.show.number_line import (
+    LinearLine,
+    LinePage,
+    Profile,
+    octaves_of,
+    values_between,
+    values_by_octave,
+)
+from minidsv3.show.plot import LogPlot
+from minidsv3.show.quantisation_map import ElementTable, QuantisationMap, error_level
+
+GOLDEN = Path(__file__).parent / "golden"
+SMALL = [fmt for fmt in FORMATS.values() if fmt.bits <= 16]
+
+
+def matrix() -> np.ndarray:
+    x = np.random.default_rng(0).standard_normal((8, 256), np.float32)
+    x[:, 17] *= 100_000
+    return x
+
+
+X = matrix()
+FEW = np.float32([[1.0, 0.1, 300.0, 0.001, -0.02, 0.0]])
+PICTURES: dict[str, RenderableType] = {
+    "bits_e4m3": BitPage.of_value(0.3, "0.3", [E4M3, E5M2, E5M6, BF16, FP16, FP32]),
+    "bits_tie": BitPage.of_value(4.25, "4.25", [E4M3]),
+    "bits_wide": BitPage.of_value(-1e-40, "-1e-40", [FP32, BF16]),
+    "bits_code": BitPage.of_code(0x7E, [E4M3, E5M2, UE8M0]),
+    "number_line": LinePage.of([E4M3, E5M2, E5M6, FP16, BF16], 0.0, 2.0, 0.3),
+    "number_line_signed": LinePage.of([E4M3, E2M1], -1.0, 0.5),
+    "formats": FormatTable(list(FORMATS.values())),
+    "format": FormatPage(E4M3),
+    "quantisation": QuantisationMap(X, quantize(X, (1, 128))),
+    "quantisation_blocks": QuantisationMap(X, quantize(X, (4, 256), E5M2, scale="power-of-two")),
+    "elements": ElementTable(FEW, quantize(FEW, (1, 6))),
+    "plot": LogPlot({"a": [(128, 1e-3), (512, 1e-2), (4096, 0.3)], "b": [(128, 1e-3), (4096, 1e-3)]}, "K"),
+}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", PICTURES)
+def test_golden(name: str, width: int) -> None:
+    check_golden(GOLDEN, name, PICTURES[name], width)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_ascii_form(name: str, width: int) -> None:
+    check_ascii(PICTURES[name], width)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_svg(name: str) -> None:
+    check_svg(PICTURES[name])
+
+
+# ---- bits -------------------------------------------------------------------------------------------------
+
+
+def computed(equation: str) -> Fraction:
+    """The number an equation such as `-2^(5 - 7) x (1 + 2/8)` spells."""
+    sign, base, bias, _, hidden, part, steps = re.fullmatch(
+        r"([+-]?)2\^\((\d+) - (\d+)\)( x \((\d) \+ (\d+)/(\d+)\))?", equation
+    ).groups()  # type: ignore[union-attr]
+    significand = Fraction(1) if part is None else int(hidden) + Fraction(int(part), int(steps))
+    return (-1 if sign == "-" else 1) * significand * Fraction(2) ** (int(base) - int(bias))
+
+
+@pytest.mark.parametrize("fmt", SMALL, ids=lambda fmt: fmt.name)
+def test_the_equation_of_every_code_is_its_value(fmt: NumberFormat) -> None:
+    for code in range(0, 1 << fmt.bits, 1 if fmt.bits <= 12 else 37):
+        part = anatomy(code, fmt)
+        assert int(part.sign + part.exponent + part.fraction, 2) == code
+        if part.kind in ("NaN", "infinity"):
+            assert not np.isfinite(part.value)
+            assert part.kind in part.equation
+        else:
+            assert computed(part.equation) == Fraction(part.value)
+        assert (part.kind == "subnormal") == (0 < abs(part.value) < fmt.smallest_normal)
+
+
+@pytest.mark.parametrize("fmt", [E4M3, E5M2, E2M1, E5M6, BF16, FP16], ids=lambda fmt: fmt.name)
+def test_what_is_kept_and_dropped_is_the_number(fmt: NumberFormat) -> None:
+    rng = np.random.default_rng(1)
+    for x in (rng.standard_normal(200) * 2.0 ** rng.integers(-30, 20, 200)).astype(np.float32):
+        parts = round_apart(float(x), fmt)
+        assert parts is not None
+        digits = (parts.kept + parts.dropped).replace(".", "")
+        assert int(digits, 2) * Fraction(2) ** (parts.exponent - len(digits) + 1) == abs(Fraction(float(x)))
+        if abs(x) > fmt.largest:
+            assert "beyond" in parts.verdict
+            continue
+        assert parts.below <= abs(x) <= parts.above
+        up = abs(parts.rounded) == parts.above > parts.below
+        assert parts.verdict.endswith("up") == up, (x, parts)
+        assert abs(parts.rounded) == float(np.abs(fmt.round(np.float32(x))))
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (4.25, "half a step falls out, a tie: down, to even"),
+        (4.75, "half a step falls out, a tie: up, to even"),
+        (464.0, "beyond the largest value, 448: becomes the largest value"),
+        (0.5, "nothing falls out: exact"),
+        (2.0**-10, "half a step falls out, a tie: down, to even"),
+    ],
+)
+def test_verdicts(x: float, words: str) -> None:
+    parts = round_apart(x, E4M3)
+    assert parts is not None
+    assert parts.verdict == words
+
+
+def test_nothing_to_round() -> None:
+    assert [round_apart(x, E4M3) for x in (0.0, np.inf, np.nan)] == [None] * 3
+    assert "infinity becomes NaN" in plain_text(
+        BitPage.of_value(np.inf, "inf", [E4M3], overflow="nonsaturating")
+    )
+    with pytest.raises(ValueError, match=r"expected a code of e2m1, 0x0 .. 0xF, got 0x10"):
+        BitPage.of_code(16, [E2M1])
+
+
+# ---- line and table ---------------------------------------------------------------------------------------
+
+
+def positive_values(fmt: NumberFormat) -> np.ndarray:
+    values = fmt.decode(np.arange(1 << fmt.bits).astype(fmt.dtype))
+    return np.unique(values[np.isfinite(values) & (values > 0)].astype(np.float64))
+
+
+@pytest.mark.parametrize("fmt", SMALL, ids=lambda fmt: fmt.name)
+def test_octaves_hold_the_values_that_decoding_finds(fmt: NumberFormat) -> None:
+    values, (low, high) = positive_values(fmt), octaves_of(fmt)
+    octaves = range(low - 2, min(high + 2, 127) + 1)
+    found = values_by_octave(fmt, octaves)
+    expected = [np.count_nonzero((values >= 2.0**k) & (values < 2.0 ** (k + 1))) for k in octaves]
+    assert found.tolist() == expected
+    assert found.sum() == len(values)
+
+
+@pytest.mark.parametrize("fmt", SMALL, ids=lambda fmt: fmt.name)
+def test_stretches_hold_the_values_that_decoding_finds(fmt: NumberFormat) -> None:
+    values = positive_values(fmt)
+    every = np.concatenate([-values, [0.0], values]) if fmt.signed else values
+    edges = np.sort(np.random.default_rng(0).normal(0, 2, 40)).astype(np.float32)
+    edges = np.sort(np.append(edges, np.float32([0.0, 1.0, -1.0])))
+    expected = [np.count_nonzero((every >= a) & (every < b)) for a, b in pairwise(edges)]
+    assert values_between(fmt, edges).tolist() == expected
+
+
+@pytest.mark.parametrize("fmt", SMALL, ids=lambda fmt: fmt.name)
+def test_the_table_says_which_codes_are_what(fmt: NumberFormat) -> None:
+    row, codes = format_row(fmt), np.arange(1 << (fmt.bits - fmt.signed))
+    values = fmt.decode(codes.astype(fmt.dtype))
+    nan = codes[np.isnan(values)]
+    assert row["nan_codes"] == ([nan[0], nan[-1]] if nan.size else None)
+    assert row["infinity_code"] == (codes[np.isinf(values)][0] if np.isinf(values).any() else None)
+    assert row["finite_codes"] == np.isfinite(values).sum() * (1 + fmt.signed)
+    assert row["largest"] == values[np.isfinite(values)].max()
+
+
+def test_a_line_says_where_the_picture_ends() -> None:
+    text = plain_text(Profile([BF16], -4, 4), 80)
+    assert "<" in text
+    assert ">" in text
+    assert LinearLine([E4M3], 0.0, 2.0).counts() == {"E4M3": 65}
+    for start, stop, value in ((1.0, 1.0, None), (0.0, np.inf, None), (0.0, 1e39, None), (0.0, 1.0, 2.0)):
+        with pytest.raises(ValueError, match="expected"):
+            LinePage.of([E4M3], start, stop, value)
+
+
+# ---- tiles ------------------------------------------------------------------------------------------------
+
+
+def test_levels_of_error() -> None:
+    one = np.float32([1.0])
+    assert [error_level(one, one * np.float32(1 - e)) for e in (0, 0.001, 0.03, 0.3, 1.0)] == [0, 1, 4, 7, 8]
+    assert error_level(one, np.float32([np.nan])) == 8
+    assert error_level(np.zeros(1, np.float32), np.zeros(1, np.float32)) == 0
+
+
+def test_a_tile_with_an_outlier_is_seen_in_the_map() -> None:
+    """One scale for everything: the map is worse all over; in tiles only the outlier's own is."""
+
+    def levels(block: tuple[int, int]) -> np.ndarray:
+        back = quantize(X, block).dequantize()
+        return np.array([error_level(X[:, i : i + 32], back[:, i : i + 32]) for i in range(32, 256, 32)])
+
+    tiles, whole = levels((1, 128)), levels(X.shape)
+    assert (whole >= tiles).all()
+    assert (whole[4:] > tiles[4:]).any()
