@@ -44,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, document order and batches (0)")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "--precision", metavar="NAME", help="fp32, bf16, fp8, a variant such as fp8-per-tensor, or a .toml file"
+        "--precision", metavar="NAME", help="fp32, bf16, fp8, a variant such as fp8-per-tensor, a .toml file"
     )
     how.add_argument(
         "--compare", metavar="A,B", help="the same run in each precision; losses relative to the first"

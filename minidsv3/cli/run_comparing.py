@@ -126,9 +126,11 @@ def finish_comparison(comparison: Comparison) -> tuple[dict[str, Any], Curves]:
         }
         for name in comparison.precisions
     }
-    published = {"relative_loss_error": 0.0025, "source": "DeepSeek-V3 report, B.1: 16B and 230B parameters"}
+    published = dict(load_precision("fp8").tables["published"]) | {"source": "DeepSeek-V3 report, B.1"}
     results = {"reference": reference, "decay": DECAY, "runs": runs, "published": published}
-    return _write(comparison, results), Curves(losses, {name: errors[name] for name in comparison.precisions[1:]})
+    return _write(comparison, results), Curves(
+        losses, {name: errors[name] for name in comparison.precisions[1:]}
+    )
 
 
 def relative(losses: Sequence[float], reference: Sequence[float]) -> list[float]:

@@ -201,7 +201,9 @@ def priced(
 ) -> list[Bill]:
     """Bills of a training step of one sequence and of a decode step."""
     training = training_step_bill(parameters, run.plan, trainer.batches.stream, 1, hardware)
-    return [training, decode_step_bill(parameters, decode_prompt(run, held_out), hardware, run.plan.precision)]
+    prompt = decode_prompt(run, held_out)
+    decode = decode_step_bill(parameters, prompt, hardware, run.plan.precision)
+    return [training, decode]
 
 
 def decode_prompt(run: RunFolder, held_out: Sequence[Ids]) -> list[int]:

@@ -1,8 +1,8 @@
 """The machine that interprets the model: hardware, a precision policy and, when asked, a trace.
 
 `Machine()` computes in float32 as fast as NumPy can: its methods *are* the primitives. A machine of another
-precision, or one that traces, shadows them with rounding or recording ones, so that plain machines pay
-nothing for it. `Machine(precision="fp8")` runs V3's recipe; `Machine(dtype="float64")` is for gradient checks.
+precision, or one that traces, shadows them with rounding or recording ones; plain machines pay nothing
+for it. `Machine(precision="fp8")` runs V3's recipe; `Machine(dtype="float64")` is for gradient checks.
 
 Does: precisions as data, traces, kept values, policies of your own (functions that wrap a primitive by name).
 Does not: narrow storage: a number rounded to FP8 still lies in a float32.
@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from minidsv3.config import near
 from minidsv3.hardware import Hardware, load_hardware
 from minidsv3.machine import primitives as p
 from minidsv3.machine.catalogue import Op, catalogue, look_up, symbols
@@ -44,12 +43,12 @@ class Machine:
     """Runs primitives.
 
     hardware: a name or path for `load_hardware`, read when first asked for.
-    precision: a recipe's name ("fp32", "bf16", "fp8", ...) or a path to a file like those of data/precision.
-    accumulate: how FP8 products are summed: "ideal" float32; "promoted", partial sums of 128 terms promoted to
-    FP32; "hardware", these partial sums by the tensor core, bit by bit.
+    precision: a recipe's name ("fp32", "bf16", "fp8", …) or a path to a file like those of data/precision.
+    accumulate: how FP8 products are summed: "ideal" float32; "promoted", partial sums of 128 terms promoted
+    to FP32; "hardware", these partial sums by the tensor core, bit by bit.
     block: width of FP8 tiles and blocks; if not given, the model's config says it.
-    policy: wraps every primitive (what-ifs). trace: write one row per primitive to `.trace`; keep: op patterns
-    whose values the rows hold. dtype: "float32" or "float64", the format parameters are taken in.
+    policy: wraps every primitive (what-ifs). trace: write one row per primitive to `.trace`; keep: op
+    patterns whose values the rows hold. dtype: "float32" or "float64", the format parameters are taken in.
     """
 
     def __init__(
@@ -71,9 +70,8 @@ class Machine:
         if accumulate not in ACCUMULATE:
             raise ValueError(f"expected accumulate one of {ACCUMULATE}, got {accumulate!r}")
         if accumulate != "ideal" and not self.recipe.multiplies_fp8:
-            raise ValueError(
-                f"expected a precision with FP8 products for accumulate={accumulate!r}, got {self.recipe.name!r}"
-            )
+            expected = f"a precision with FP8 products for accumulate={accumulate!r}"
+            raise ValueError(f"expected {expected}, got {self.recipe.name!r}")
         if block is not None and block < 1:
             raise ValueError(f"expected block >= 1, got {block}")
         self.dtype, self.accumulate, self._block = np.dtype(dtype), accumulate, block

@@ -117,7 +117,7 @@ def backward_operands(
 
 
 def quantised_operands(recipe: Precision, width: int, op: Op) -> list[Stored]:
-    """Of the work in front of an FP8 backward: d_y and x read; d_y in tiles both ways and x turned written."""
+    """Of the work in front of an FP8 backward: d_y and x read; d_y in both tilings and x turned written."""
     kept = recipe.kept(f"{op.id.rpartition('.')[0]}.keep_o") if op.id.endswith(".out") else ""
     x = Stored(kept, (1, width)) if kept else _eight_bits(recipe, width, "activation")
     gradient = _eight_bits(recipe, width, "gradient")

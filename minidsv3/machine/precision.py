@@ -51,6 +51,7 @@ _ALLOWED: dict[str, dict[str, Any]] = {
     "keep": {"*": tuple(FORMATS)},
     "exchange": {"dispatch": PRODUCTS, "combine": COMBINES},
     "stacked": {"*": int},
+    "published": {"relative_loss_error": float},
     "optimiser": {"moments": ("bf16", "fp32")},
 }  # fmt: skip
 
@@ -126,7 +127,7 @@ class Precision:
         return self.tables["fp8"][key]
 
     def blocks(self, width: int) -> dict[str, tuple[int, int] | None]:
-        """Rows and columns that share a scale, for operands summed along their rows; None: the whole tensor."""
+        """Rows and columns that share a scale, of operands summed along rows; None: the whole tensor."""
         by = {"tile": (1, width), "block": (width, width), "tensor": None}
         return {role: by[self.fp8(role)] for role in ("activation", "gradient", "weight")}
 
@@ -166,7 +167,8 @@ def _parse(text: str, name: str) -> Precision:
             raise ValueError(f"{name}.toml: expected a {key}, got {value!r}")
     base = rows.pop("base", None)
     if base is not None and (base not in precision_names() or base == name):
-        raise ValueError(f"{name}.toml: expected base to be {near(str(base), precision_names())}, got {base!r}")
+        known = near(str(base), precision_names())
+        raise ValueError(f"{name}.toml: expected base to be another precision, got {base!r}: {known}")
     for section, table in rows.items():
         _check(name, section, table)
     below = dict(_shipped(base).tables) if base else {}

@@ -1,10 +1,10 @@
 """The policy that makes a machine compute as a precision recipe says: primitives wrapped in rounding.
 
-A product with weights takes its operands in the recipe's format: in FP8 the activations in 1 x b tiles, the
-weights in b x b blocks; the backward needs activations and gradients once more, in tiles along the tokens
-(b x 1), because Wgrad sums over tokens. What an op writes, and gradients, are rounded to BF16 where the recipe
-says so; sums are float32 inside an op. `quantise` puts an activation into tiles once for every product that
-reads it: the array it returns is marked, made read-only, and not rounded again.
+A product with weights takes its operands in the recipe's format: in FP8 the activations in 1 x b tiles,
+the weights in b x b blocks; the backward needs activations and gradients once more, in tiles along the
+tokens (b x 1), because Wgrad sums over tokens. What an op writes, and gradients, are rounded to BF16 where
+the recipe says so; sums are float32 inside an op. `quantise` puts an activation into tiles once for every
+product that reads it: the array it returns is marked, made read-only, and not rounded again.
 
 `accumulate`: "ideal" multiplies the rounded values in float32, as fast as the BLAS can; "promoted" and
 "hardware" go through `minidsv3.numerics.gemm_fp8` with codes and scales, slow and for small models.
@@ -27,10 +27,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from minidsv3 import numerics as nx
 from minidsv3.hardware import Hardware
 from minidsv3.machine.catalogue import catalogue
 from minidsv3.machine.precision import Precision
-from minidsv3 import numerics as nx
 from minidsv3.numerics import BF16, FORMATS
 
 __all__ = ["ACCUMULATE", "Rounding"]
@@ -89,9 +89,8 @@ class Rounding:
         """x [..., R, C] in tiles along its rows, or along its columns if turned; x itself if it is marked."""
         if not turned and self._marked(x, "fp8"):
             return x
-        return nx.tile_round(
-            x, self._block(x, role, turned), self._format(role), scale=self._scale_kind(role, at), **self._floor()
-        )
+        block, fmt, scale = self._block(x, role, turned), self._format(role), self._scale_kind(role, at)
+        return nx.tile_round(x, block, fmt, scale, self._floor())
 
     def _block(self, x: Array, role: str, turned: bool = False) -> tuple[int, int]:
         block = self.recipe.blocks(self.owner.fp8_block)[role] or (x.shape[-2], x.shape[-1])
@@ -103,8 +102,8 @@ class Rounding:
     def _scale_kind(self, role: str, at: str) -> str:
         return "float32" if role == "weight" else self.recipe.scale(at)
 
-    def _floor(self) -> dict[str, float]:
-        return {"amax_floor": float(self.recipe.fp8("amax_floor"))}
+    def _floor(self) -> float:
+        return float(self.recipe.fp8("amax_floor"))
 
     def _weight(self, W: Array, at: str) -> Array:
         """W [..., R, D] in blocks, each of its stacked tensors by itself."""
@@ -126,7 +125,9 @@ class Rounding:
 
     # ---- products with weights ----
 
-    def _linear(self, function: Primitive, x: Array, W: Array, at: str = "", out: Array | None = None) -> Array:
+    def _linear(
+        self, function: Primitive, x: Array, W: Array, at: str = "", out: Array | None = None
+    ) -> Array:
         product = self.recipe.product(at)
         if product == "fp8" and self.accumulate != "ideal":
             y = self._gemm(x, W, "activation", "weight", at)
@@ -153,7 +154,6 @@ class Rounding:
             d_x, d_W = function(BF16.round(d_y), self._bf16(x), self._bf16(W), at, d_x, d_W)
         else:
             d_x, d_W = function(d_y, x, W, at, d_x, d_W)
-        assert d_x is not None and d_W is not None
         return self._descend(d_x, at), d_W
 
     def _fp8_backward(
@@ -184,13 +184,18 @@ class Rounding:
         """a [M, K], b [N, K]  ->  [M, N], summed as `accumulate` says."""
         quantised = [
             nx.quantize(
-                x, self._block(x, role), self._format(role), scale=self._scale_kind(role, at), **self._floor()
+                x,
+                self._block(x, role),
+                self._format(role),
+                scale=self._scale_kind(role, at),
+                amax_floor=self._floor(),
             )
             for x, role in ((a, role_a), (b, role_b))
         ]
         width = min(INTERVAL, *(q.block[1] for q in quantised))
         unit = self.owner.hardware.tensor_core["fp8"]
-        return nx.gemm_fp8(*quantised, accumulate=self.accumulate, interval=width, unit=unit)
+        y: Array = nx.gemm_fp8(*quantised, accumulate=self.accumulate, interval=width, unit=unit)
+        return y
 
     def _quantise(self, function: Primitive, x: Array, at: str = "") -> Array:
         if self.recipe.multiplies_fp8 and self.accumulate == "ideal" and not self._marked(x, "fp8"):
@@ -208,7 +213,9 @@ class Rounding:
         if not kept:
             return x
         block = self._block(x, "activation")
-        y = nx.tile_round(x, block, FORMATS[kept], scale=self._scale_kind("activation", at), **self._floor())
+        y = nx.tile_round(
+            x, block, FORMATS[kept], scale=self._scale_kind("activation", at), amax_floor=self._floor()
+        )
         return self._mark(y, "fp8") if self.accumulate == "ideal" else y
 
     # ---- exchange ----
@@ -233,7 +240,8 @@ class Rounding:
     def _on_the_way_back(self, y: Array, at: str) -> Array:
         """As combine sends it.  BF16 is what the experts wrote already."""
         if self._logfmt:
-            return self._logfmt.round(y)
+            coded: Array = self._logfmt.round(y)
+            return coded
         return self._tiles(y, "activation", at) if self.recipe.combine == "fp8" else y
 
     # ---- everything else: computed in float32, written in the recipe's format ----
@@ -257,7 +265,9 @@ class Rounding:
         d_a, d_b = function(d_y, a, b, at)
         return self._descend(d_a, at), d_b if _multiplies_weights(at) else self._descend(d_b, at)
 
-    def _adamw(self, function: Primitive, w: Array, g: Array, m: Array, v: Array, *args: Any, at: str = "") -> Any:
+    def _adamw(
+        self, function: Primitive, w: Array, g: Array, m: Array, v: Array, *args: Any, at: str = ""
+    ) -> Any:
         function(w, g, m, v, *args, at=at)
         if self.recipe.moments == "bf16":
             _round_in_place(m)

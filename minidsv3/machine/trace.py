@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from minidsv3.machine.catalogue import Op, Primitive, look_up, primitives
+from minidsv3.machine.catalogue import Op, look_up, primitives
 from minidsv3.machine.operands import Stored, backward_operands, forward_operands, quantised_operands
 from minidsv3.machine.precision import Precision
 from minidsv3.machine.primitives import Array
@@ -43,7 +43,9 @@ class Row:
     expert: int | None = None
     sizes: dict[str, int] = field(default_factory=dict)  # axis -> size
     shapes: tuple[tuple[int, ...], ...] = ()  # operands, then result
-    formats: tuple[str, ...] = ()  # of the same: "e4m3", "bf16", "fp32"; NumPy's names where nothing is rounded
+    formats: tuple[
+        str, ...
+    ] = ()  # of the same: "e4m3", "bf16", "fp32"; NumPy's names where nothing is rounded
     blocks: tuple[tuple[int, int] | None, ...] = ()  # of the same: rows and columns that share a scale
     matrix_flops: int = 0
     vector_flops: int = 0

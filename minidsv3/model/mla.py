@@ -254,9 +254,9 @@ def mla_absorbed_forward(
     core: list[tuple[Array, ...]] = []
     for b in range(B):
         latent = np.concatenate([c_KV[b], x.k_R[b]], axis=1)  # [S, d_c + d_R] what a cache holds
-        o_b, kept = _attend_absorbed(machine, x.q[b].swapaxes(0, 1), latent, w, first=0)
+        o_b, seen = _attend_absorbed(machine, x.q[b].swapaxes(0, 1), latent, w, first=0)
         o[b] = o_b.swapaxes(0, 1)
-        core.append((latent, *kept))
+        core.append((latent, *seen))
     flat = o.reshape(B * T, -1)  # [N, H d_v]
     u, kept = _out(machine, flat, w)
     return u, MLASaved(x, None, core, kept, w, rotation, scale)

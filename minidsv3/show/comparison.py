@@ -63,8 +63,8 @@ def comparison_page(
         comparison_table(table),
         Text(
             f"losses averaged with a decay of {table['decay']:g} a step; furthest: in the second half\n"
-            f"published: below {said['relative_loss_error']:.2%} ({said['source']}); "
-            "a small model on few tokens is noisier",
+            f"published: below {said['relative_loss_error']:.2%} ({said['source']}: 16B and 230B parameters, "
+            "about 1T tokens); so short a run of so small a model is noisier",
             style="dim",
         ),
     )

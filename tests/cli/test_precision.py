@@ -9,6 +9,11 @@ from minidsv3.cli import main
 from minidsv3.cli.run_comparing import relative, smooth
 
 
+def main_losses(run: Path) -> list[float]:
+    rows = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(row)["losses"]["main"] for row in rows]
+
+
 def test_run_in_fp8(tiny_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert main([*tiny_run, "--steps", "3", "--precision", "fp8", "--out", str(out), "--json"]) == 0
@@ -25,13 +30,11 @@ def test_compare(tiny_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
     command = [*tiny_run, "--steps", "4", "--compare", "bf16,fp8", "--out", str(out)]
     assert main([*command, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["schema"] == "minidsv3.comparison/1" and said["reference"] == "bf16"
+    assert said["schema"] == "minidsv3.comparison/1"
+    assert said["reference"] == "bf16"
     runs = said["runs"]
     assert runs["bf16"]["relative_loss"] == runs["bf16"]["relative_held_out"] == 0
-    losses = {
-        name: [json.loads(line)["losses"]["main"] for line in (out / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("bf16", "fp8")
-    }  # fmt: skip
+    losses = {name: main_losses(out / name) for name in ("bf16", "fp8")}
     assert losses["bf16"] != losses["fp8"]
     smoothed = {name: smooth(values, 0.9) for name, values in losses.items()}
     assert runs["fp8"]["relative_loss"] == smoothed["fp8"][-1] / smoothed["bf16"][-1] - 1
@@ -39,7 +42,8 @@ def test_compare(tiny_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
     assert 0 < abs(runs["fp8"]["relative_loss"]) < 0.01
     assert main(["run", "--resume", str(out)]) == 0  # shows it again, training nothing
     page = capsys.readouterr().out
-    assert f"{runs['fp8']['relative_loss']:+.3%}" in page and "below 0.25%" in page
+    assert f"{runs['fp8']['relative_loss']:+.3%}" in page
+    assert "below 0.25%" in page
 
 
 def test_a_comparison_goes_on_where_it_stopped(
@@ -94,7 +98,16 @@ def test_bad_precisions(
 def test_trace_names_formats_forward_and_backward(
     finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["trace", "def scale", "--model", str(finished_run), "--precision", "fp8", "--backward", "--json"]
+    command = [
+        "trace",
+        "def scale",
+        "--model",
+        str(finished_run),
+        "--precision",
+        "fp8",
+        "--backward",
+        "--json",
+    ]
     assert main(command) == 0
     said = json.loads(capsys.readouterr().out)
     rows = [row for row in said["rows"] if row["op"] == "mla.out" and row["layer"] == 0]
