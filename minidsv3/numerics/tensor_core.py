@@ -1,14 +1,14 @@
 """The tensor core, bit by bit: what one instruction after the other leaves in an FP32 accumulator.
 
-One fused step takes `terms` products and the accumulator C. Each product keeps its exact significand and the
-sum of its operands' exponents, unnormalised; all terms, C too, are aligned to the largest exponent, cut toward
-zero `fraction_bits` below it, added exactly, and the sum is cut to the output. Two observations make arrays of
-that quick. The largest ea + eb is a matrix product: see where the sum of 2^(w (ea + eb)) has its leading bit.
-And a float whose unit is the last kept bit is cut by `trunc` and adds exactly.
+One fused step takes `terms` products and the accumulator C. Each product keeps its exact significand and
+the sum of its operands' exponents, unnormalised; all terms, C too, are aligned to the largest exponent, cut
+toward zero `fraction_bits` below it, added exactly, and the sum is cut to the output. Two observations make
+arrays of that quick. The largest ea + eb is a matrix product: where the sum of 2^(w (ea + eb)) has its
+leading bit. And a float whose unit is the last kept bit is cut by `trunc` and adds exactly.
 
-Does: FP8, BF16, FP16, TF32 and block-scaled FP8/FP6/FP4, every row of `data/tensor_cores.toml`. Does not: vouch
-for silicon: it agrees with the published results the rows name, and has not been run by us on a GPU. FP8 on
-Hopper with C != 0 has no published result to recheck; what zeros do is contested (`ZEROS`).
+Does: FP8, BF16, FP16, TF32 and block-scaled FP8/FP6/FP4, every row of `data/tensor_cores.toml`. Does not:
+vouch for silicon: it agrees with the published results the rows name, and has not been run by us on a GPU.
+FP8 on Hopper with C != 0 has no published result to recheck; what zeros do is contested (`ZEROS`).
 
     >>> from minidsv3.hardware import load_hardware
     >>> from minidsv3.numerics import E4M3
@@ -22,7 +22,7 @@ Next: minidsv3.numerics.accumulator
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +48,7 @@ ZEROS = (
 # size takes some 50 MB: operands decoded for PANEL x (WIDE + 1) numbers of 12 to 16 bytes, and a few
 # arrays of a block.
 PANEL = (1024, 512, 2048)  # along K, M, N
-BLOCK = (32, 512)  # rows and columns of the result that stay in the cache
+BLOCK = (16, 512)  # rows and columns of the result that stay in the cache; OpenBLAS uses one thread for them
 CHUNK = 1 << 16  # products at once
 _NAN = np.uint32(0x7FFF_FFFF).view(np.float32)
 _NOTHING = -20_000  # exponent where there is no product at all
@@ -71,7 +71,7 @@ class _Plan:
     width: int  # w: bits an exponent takes there
     centre: int  # subtracted from w e of each operand, to stay inside float64
 
-    @property
+    @cached_property
     def of_leading(self) -> Array:
         """The exponent that a float64's exponent field stands for."""
         exponents = (np.arange(2048) - 1023 + 2 * self.centre) // self.width
@@ -241,13 +241,12 @@ def _add_products(total: Array, a: Array, b: Array, scale: Array) -> None:
     """Add to total [M, N] the products of a [T, M] and b [T, N], each cut toward zero after scaling."""
     (terms, M), N = a.shape, b.shape[1]
     rows = max(1, CHUNK // max(1, terms * N))
-    ones = np.ones(terms, total.dtype)
     for m in range(0, M, rows):
         some = slice(m, min(m + rows, M))
         products = np.multiply(a[:, some, None], b[:, None], dtype=total.dtype)  # [T, rows, N]
         products *= scale[some]
         np.trunc(products, out=products)
-        total[some] += (ones @ products.reshape(terms, -1)).reshape(-1, N)  # whole numbers: exact
+        total[some] += np.add.reduce(products, axis=0)  # whole numbers: exact
 
 
 def _rounded(total: Array, exponents: NDArray[np.int32], unit: TensorCore) -> Values:
@@ -316,8 +315,8 @@ def mma(
     """
     if zeros not in ZEROS:
         raise ValueError(f"expected zeros one of {ZEROS}, got {zeros!r}")
-    a_format, b_format = _format(a_format, unit, "a"), _format(b_format, unit, "b")
-    a, b = _matrix(a_codes, a_format, "a_codes [M, K]"), _matrix(b_codes, b_format, "b_codes [K, N]")
+    a_format, b_format = operand_format(a_format, unit, "a"), operand_format(b_format, unit, "b")
+    a, b = codes_of(a_codes, a_format, "a_codes [M, K]"), codes_of(b_codes, b_format, "b_codes [K, N]")
     if a.shape[1] != b.shape[0]:
         raise ValueError(f"expected a [M, K] and b [K, N] with one K, got {a.shape} and {b.shape}")
     result = _start(c, (a.shape[0], b.shape[1]), unit)  # [M, N]
@@ -379,7 +378,8 @@ def _some(scales: Array | None, k: slice, x: slice, block: int) -> Array | None:
 # ---- what may come in --------------------------------------------------------------------------------------
 
 
-def _format(fmt: NumberFormat | None, unit: TensorCore, which: str) -> NumberFormat:
+def operand_format(fmt: NumberFormat | None, unit: TensorCore, which: str) -> NumberFormat:
+    """The format of operand `which` ("a" or "b"): the unit's first if None; ValueError if not the unit's."""
     if not unit.operands:
         raise ValueError(f"expected a unit with operand formats, got format {unit.format!r}")
     fmt = FORMATS[unit.operands[0]] if fmt is None else fmt
@@ -388,8 +388,8 @@ def _format(fmt: NumberFormat | None, unit: TensorCore, which: str) -> NumberFor
     return fmt
 
 
-def _matrix(codes: ArrayLike, fmt: NumberFormat, what: str) -> Array:
-    """Codes that are codes, in two axes."""
+def codes_of(codes: ArrayLike, fmt: NumberFormat, what: str) -> Array:
+    """Codes of a format, in two axes; ValueError for other integers, other types, other axes."""
     codes = np.asarray(codes)
     if codes.ndim != 2:
         raise ValueError(f"expected {what}, got shape {codes.shape}")
@@ -426,7 +426,7 @@ def _scales(
     if scale is None:
         return None
     blocks = -(-shape[1] // unit.depth) * (unit.depth // unit.scale_block)
-    codes = _matrix(scale, FORMATS[unit.scale_format], what)
+    codes = codes_of(scale, FORMATS[unit.scale_format], what)
     codes = codes if turned else codes.T
     if codes.shape != (blocks, shape[0]):
         expected = (blocks, shape[0]) if turned else (shape[0], blocks)
