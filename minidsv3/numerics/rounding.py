@@ -9,7 +9,7 @@ is as wide as float32's, the code is the upper part of the number: add half a un
 Does: chunks that stay in the cache, in place where asked. Does not: check arguments (`NumberFormat` does).
 
     >>> import numpy as np
-    >>> x, M = np.float32(0.3), np.float32(1.5 * 2**18)        # 0.25 <= x < 0.5: E4M3 has steps of 2^-5 there
+    >>> x, M = np.float32(0.3), np.float32(2**18)      # 0.25 <= x < 0.5: E4M3 has steps of 2^-5 there
     >>> (x + M) - M, float(x + M) - float(M) == 10 * 2**-5
     (np.float32(0.3125), True)
     >>> int(np.float32(x + M).view("u4") & 0xFF)               # 1.010 x 2^-2: hidden bit, fraction 2
@@ -62,7 +62,7 @@ class _Plan:
     largest: np.float32
     beyond: int  # code of infinity and of what overflows
     cut: np.uint32  # bits of float32's fraction that the format has not
-    lift: np.uint32  # makes the exponent field of x that of 1.5 x 2^cut times as much
+    lift: np.uint32  # makes the exponent field of x that of a number 2^cut times as large
     sign: Any  # place of the sign in a code, of the codes' type, as is
     offset: Any  # what is left in a lifted exponent field of the smallest normal number, where a code has 0
     limit: Values  # CHUNK times the largest magnitude that matters. As arrays, since NumPy's minimum and
@@ -73,7 +73,7 @@ class _Plan:
 def _plan(fmt: "NumberFormat", overflow: str) -> _Plan:
     saturates, small = overflow == "saturate" or fmt.special == "none", fmt.dtype.type
     cut = _FRACTION - fmt.fraction_bits
-    lift = (cut << _FRACTION) + int(_QUIET)
+    lift = cut << _FRACTION
     floor = int(np.float32(fmt.smallest_normal).view(np.uint32))
     limit = fmt.largest if saturates else fmt.overflow_threshold
     with np.errstate(over="ignore"):  # the threshold of a wide exponent is 2^128

@@ -202,7 +202,7 @@ def test_arrays_round_as_the_definition_does_at_every_edge(fmt: NumberFormat, ov
 
 
 @every
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(x=any_float32, data=st.data())
 def test_arrays_round_as_the_definition_does(fmt: NumberFormat, x: np.float32, data: st.DataObject) -> None:
     rounding, overflow = data.draw(st.sampled_from(roundings(fmt))), data.draw(st.sampled_from(OVERFLOWS))
