@@ -1,0 +1,1 @@
+"""The tensor core itself, asked bit by bit. Start with README.md."""
