@@ -17,6 +17,17 @@ rounded (`minidsv3.machine`).
 Next: minidsv3.numerics.formats
 """
 
+from minidsv3.numerics.accumulator import mma_trace
+from minidsv3.numerics.block_formats import (
+    BLOCK_FORMATS,
+    MXFP4,
+    MXFP6_E2M3,
+    MXFP6_E3M2,
+    MXFP8_E4M3,
+    MXFP8_E5M2,
+    NVFP4,
+    BlockFormat,
+)
 from minidsv3.numerics.formats import (
     BF16,
     E2M1,
@@ -35,11 +46,15 @@ from minidsv3.numerics.formats import (
     UE8M0,
     NumberFormat,
 )
+from minidsv3.numerics.gemm import gemm_fp8
 from minidsv3.numerics.integers import INT4, TERNARY, IntegerFormat
+from minidsv3.numerics.logfmt import LogFMT
 from minidsv3.numerics.scaling import RECIPES, Quantized, power_of_two_ceil, quantize, tile_round
+from minidsv3.numerics.tensor_core import ZEROS, mma
 
 __all__ = [
     "BF16",
+    "BLOCK_FORMATS",
     "E2M1",
     "E2M3",
     "E3M2",
@@ -51,15 +66,27 @@ __all__ = [
     "FP22",
     "FP32",
     "INT4",
+    "MXFP4",
+    "MXFP6_E2M3",
+    "MXFP6_E3M2",
+    "MXFP8_E4M3",
+    "MXFP8_E5M2",
+    "NVFP4",
     "OVERFLOWS",
     "RECIPES",
     "ROUNDINGS",
     "TERNARY",
     "TF32",
     "UE8M0",
+    "ZEROS",
+    "BlockFormat",
     "IntegerFormat",
+    "LogFMT",
     "NumberFormat",
     "Quantized",
+    "gemm_fp8",
+    "mma",
+    "mma_trace",
     "power_of_two_ceil",
     "quantize",
     "tile_round",

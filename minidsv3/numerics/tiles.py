@@ -90,11 +90,15 @@ def matrices(x: NDArray[np.generic], height: int) -> tuple[int, int, int]:
     return (1, L * R, C) if R % height == 0 else (L, R, C)
 
 
-def patches(L: int, R: int, C: int, block: tuple[int, int]) -> Iterator[Patch]:
-    """Every tile of L matrices [R, C] once, in patches of about PATCH values; ragged edges in their own."""
+def patches(L: int, R: int, C: int, block: tuple[int, int], values: int = 0) -> Iterator[Patch]:
+    """Every tile of L matrices [R, C] once, in patches of about PATCH values, or as many as said.
+
+    Ragged edges come in patches of their own.
+    """
+    values = values or PATCH
     height, width = max(1, min(block[0], R)), max(1, min(block[1], C))
-    across = max(1, min(-(-C // width), PATCH // (height * width)))  # tiles side by side
-    down = max(1, PATCH // (height * width * across))
+    across = max(1, min(-(-C // width), values // (height * width)))  # tiles side by side
+    down = max(1, values // (height * width * across))
     for layer in range(L):
         for rows, tile_rows, tall in _strips(R, height, down):
             for columns, tile_columns, wide in _strips(C, width, across):
