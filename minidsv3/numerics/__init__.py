@@ -4,8 +4,8 @@ A format is a row of `data/formats.toml`: how many bits of exponent and fraction
 no numbers. From the row follow codes, values and rounding, for arrays bit by bit and, as the specification
 beside it, for one number by exact fractions. FORMATS has them all, from FP32 to FP4, by lower-case name.
 
-Does: rounding, scaling and summing as the hardware and DeepSeek's recipes do. Does not: say what in a model is
-rounded (`minidsv3.machine`).
+Does: rounding, scaling and summing as the hardware and DeepSeek's recipes do. Does not: say what of a
+model is rounded (`minidsv3.machine`).
 
     >>> import numpy as np
     >>> x = np.float32([1 / 3, 65520, 3e-8])

@@ -27,6 +27,7 @@ import tomllib
 from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from importlib import resources
 from typing import Any
 
@@ -107,27 +108,27 @@ class NumberFormat:
         quiet = 1 << (self.fraction_bits - 1) if self.special == "ieee" else 0
         return None if self.special == "none" else self.top + 1 + quiet
 
-    @property
+    @cached_property
     def largest(self) -> float:
         """Largest finite value."""
         return float(decode_one(self.top, self))
 
-    @property
+    @cached_property
     def smallest(self) -> float:
         """Smallest value above zero, a subnormal where there are any."""
         return float(decode_one(1 if self.signed else 0, self))
 
-    @property
+    @cached_property
     def smallest_normal(self) -> float:
         """Smallest value with a full significand."""
         return float(decode_one(1 << self.fraction_bits if self.signed else 0, self))
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Unsigned integers that hold a code."""
         return np.dtype(np.uint8 if self.bits <= 8 else np.uint16 if self.bits <= 16 else np.uint32)
 
-    @property
+    @cached_property
     def overflow_threshold(self) -> float:
         """The value after the largest, were there one: 480 in E4M3, 2^16 in FP16."""
         return float(decode_one(self.top + 1, self))

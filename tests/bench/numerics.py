@@ -4,8 +4,8 @@
 
 The sides of a line take turns in one process, so that a disturbed moment disturbs all; medians of the time
 that the processor gave the thread, so that waiting for other work is left out. Ours is NumPy calls, theirs
-compiled loops: ml_dtypes one number at a time, torch with vector instructions. A ratio "ours / theirs" above 1
-means that we are quicker. A section is a function that yields lines; SECTIONS lists them.
+compiled loops: ml_dtypes one number at a time, torch with vector instructions. A ratio "ours / theirs" above
+1 means that we are quicker. A section is a function that yields lines; SECTIONS lists them.
 """
 
 import os
