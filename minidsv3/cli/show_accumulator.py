@@ -19,9 +19,9 @@ from minidsv3.cli.show import Subject, present
 if TYPE_CHECKING:
     from minidsv3.hardware import TensorCore
 
-__all__ = ["SUBJECTS", "find_unit"]
+__all__ = ["SUBJECTS", "checked_interval", "find_unit"]
 
-MOST_PRODUCTS = 1 << 26  # of one walk along K
+MOST_PRODUCTS, MOST_TRACED = 1 << 26, 4096  # of one walk along K; under the microscope
 WIDTHS = (8, 10, 12, 13, 14, 16, 20, 23, 25)  # fraction bits side by side
 
 
@@ -44,7 +44,7 @@ def find_unit(hardware: str, format_: str) -> "tuple[str, TensorCore]":
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--k", type=int, metavar="K", help="longest sum (4096; of the microscope 64)")
+    parser.add_argument("--k", type=int, metavar="K", help="longest sum (4096; of the microscope 256)")
     parser.add_argument("--hardware", default="h800", help="a name, a file, or a tensor core family (h800)")
     parser.add_argument("--unit", default="fp8", metavar="FORMAT", help="of the operands (fp8)")
     parser.add_argument("--fraction-bits", type=int, metavar="N", help="kept in the alignment (the unit's)")
@@ -53,6 +53,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--side", type=int, default=32, metavar="N", help="N x N sums are measured (32)")
     parser.add_argument("--seed", type=int, default=0, help="of the operands (0)")
+    parser.add_argument("--microscope", action="store_true", help="one dot product, bit by bit")
+    parser.add_argument("--operands", default="normal", metavar="KIND", help="of the microscope (normal)")
+    parser.add_argument("--step", type=int, default=2, metavar="N", help="which step to draw (2)")
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -66,14 +69,15 @@ def _main(args: argparse.Namespace) -> int:
         where += f" with {args.fraction_bits} fraction bits"
     if args.seed < 0:
         raise ValueError(f"expected --seed >= 0, got {args.seed}")
-    return _errors(args, where, unit)
+    return (_microscope if args.microscope else _errors)(args, where, unit)
 
 
-def _interval(text: str) -> int | None:
+def checked_interval(text: str, depth: int) -> int | None:
+    """Products between FP32 sums; None for "none"; ValueError for what is no whole number of instructions."""
     if text.lower() == "none":
         return None
-    if not text.isdecimal():
-        raise ValueError(f"expected --interval a number of products, or none, got {text!r}")
+    if not text.isdecimal() or not int(text) or int(text) % depth:
+        raise ValueError(f"expected --interval a multiple of {depth} products, or none, got {text!r}")
     return int(text)
 
 
@@ -85,7 +89,7 @@ def _errors(args: argparse.Namespace, where: str, unit: "TensorCore") -> int:
     if k < 1 or side < 1 or k * side * side > MOST_PRODUCTS:
         most = f"--k x --side x --side from 1 to {MOST_PRODUCTS:,}"
         raise ValueError(f"expected {most}, got {k} x {side} x {side}")
-    interval = _interval(args.interval)
+    interval = checked_interval(args.interval, unit.depth)
     intervals = [None] if interval is None else [None, interval]
     lengths = [*(1 << i for i in range(7, k.bit_length()) if 1 << i < k), k]
     errors = accumulation_errors(unit, lengths, intervals=intervals, side=side, seed=args.seed)
@@ -98,12 +102,36 @@ def _errors(args: argparse.Namespace, where: str, unit: "TensorCore") -> int:
     return present(args, "accumulator", page, page.to_dict())
 
 
+def _microscope(args: argparse.Namespace, where: str, unit: "TensorCore") -> int:
+    import numpy as np
+
+    from minidsv3.config import near
+    from minidsv3.numerics import FORMATS
+    from minidsv3.numerics.experiments import OPERANDS, dot_trace, rounded_operands
+    from minidsv3.show.microscope import Microscope
+
+    kinds = [name for name in OPERANDS if name.startswith(args.operands)]
+    if not kinds:
+        raise ValueError(f"expected operands, got {args.operands!r}: {near(args.operands, list(OPERANDS))}")
+    k = 256 if args.k is None else args.k
+    if not 1 <= k <= MOST_TRACED:
+        raise ValueError(f"expected --k from 1 to {MOST_TRACED} under the microscope, got {k}")
+    rng = np.random.default_rng(args.seed)
+    a, b = (rounded_operands(kinds[0], (1, k), FORMATS[unit.operands[0]], rng)[0] for _ in range(2))  # [K]
+    trace = dot_trace(a, b, unit, checked_interval(args.interval, unit.depth))
+    if not 1 <= args.step <= len(trace.steps):
+        raise ValueError(f"expected --step from 1 to {len(trace.steps)}, got {args.step}")
+    picture = Microscope(where, unit, trace, f"{kinds[0]} operands, seed {args.seed}", args.step)
+    return present(args, "accumulator --microscope", picture, picture.to_dict())
+
+
 SUBJECTS = {
     "accumulator": Subject(
         "What a tensor core's sum loses: error against K, with promotion to FP32 and without.",
         [
             "minidsv3 show accumulator",
-            "minidsv3 show accumulator --k 16384 --interval 512",
+            "minidsv3 show accumulator --microscope --operands uniform --step 4",
+            "minidsv3 show accumulator --k 16384 --side 16 --interval 512",
             "minidsv3 show accumulator --hardware ada --fraction-bits 16 --json",
         ],
         _arguments,

@@ -194,6 +194,33 @@ def _outliers(args: argparse.Namespace) -> int:
     return present(args, "outliers", page, table | {"errors": [row.to_dict() for row in errors]})
 
 
+# ---- logfmt -----------------------------------------------------------------------------------------------
+
+
+def _logfmt_arguments(parser: argparse.ArgumentParser) -> None:
+    from minidsv3.numerics.logfmt import CONVENTIONS
+
+    _source_arguments(parser, "gaussian", 1, 128)
+    parser.add_argument("--bits", type=int, default=8, metavar="N", help="of a code, sign included (8)")
+    parser.add_argument("--convention", default="paper", help=f"{' or '.join(CONVENTIONS)} (paper)")
+
+
+def _logfmt(args: argparse.Namespace) -> int:
+    from minidsv3.numerics.experiments import CODECS, tile_error
+    from minidsv3.numerics.logfmt import LogFMT
+    from minidsv3.show.logfmt_tile import LogFMTPage
+
+    x, said = _source(args)
+    if len(x) != 1:
+        raise ValueError(f"expected one tile, --size 1xC, got {args.size}")
+    fmt = LogFMT(bits=args.bits, tile=x.shape[1], convention=args.convention)
+    own = {f"LogFMT-{args.bits} ({args.convention})": fmt.round}
+    others = {name: codec for name, codec in CODECS.items() if name != f"LogFMT-{args.bits}"}
+    errors = {name: tile_error(x, codec(x)) for name, codec in (own | others).items()}
+    page = LogFMTPage(said, x, fmt, errors)
+    return present(args, "logfmt", page, page.to_dict())
+
+
 SUBJECTS = {
     "quantise": Subject(
         "A matrix in tiles: its scales, the error of each part, and other recipes side by side.",
@@ -215,5 +242,15 @@ SUBJECTS = {
         ],
         _outlier_arguments,
         _outliers,
+    ),
+    "logfmt": Subject(
+        "A tile in LogFMT: its levels by octave beside E4M3's, its codes, its errors.",
+        [
+            "minidsv3 show logfmt",
+            "minidsv3 show logfmt --values 1,-0.5,0.3,0,0.001 --bits 10",
+            "minidsv3 show logfmt --random outliers --growth 100 --json",
+        ],
+        _logfmt_arguments,
+        _logfmt,
     ),
 }

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from minidsv3.config import near
 from minidsv3.hardware import TensorCore
+from minidsv3.numerics.accumulator import Step, mma_trace
 from minidsv3.numerics.formats import BF16, E4M3, E5M2, E5M6, FORMATS, NumberFormat
 from minidsv3.numerics.logfmt import LogFMT
 from minidsv3.numerics.scaling import tile_round
@@ -34,12 +35,15 @@ __all__ = [
     "CODECS",
     "OPERANDS",
     "Codec",
+    "DotTrace",
     "SumError",
     "TileError",
     "accumulation_errors",
     "codec_errors",
+    "dot_trace",
     "draw",
     "outlier_errors",
+    "rounded_operands",
     "tile_error",
     "with_fraction_bits",
 ]
@@ -147,7 +151,7 @@ def accumulation_errors(
     fmt = FORMATS[unit.operands[0]]
     for kind in operands:
         rng = np.random.default_rng(seed)
-        a, b = (_codes(OPERANDS[kind](rng, (side, max(lengths))), fmt) for _ in range(2))  # [side, K]
+        a, b = (rounded_operands(kind, (side, max(lengths)), fmt, rng) for _ in range(2))  # [side, K]
         exact, magnitude = _exact(a, b, fmt, lengths)
         for interval in intervals:
             sums = _sums(a, b, unit, lengths, interval)
@@ -155,6 +159,13 @@ def accumulation_errors(
                 measured = _measure(sums[i], exact[i], magnitude[i])
                 found.append(SumError(kind, k, interval, unit.fraction_bits, *measured))
     return found
+
+
+def rounded_operands(
+    kind: str, shape: tuple[int, int], fmt: NumberFormat, rng: np.random.Generator
+) -> NDArray[Any]:
+    """Codes of drawn operands, a name of OPERANDS; one scale for a matrix in formats of eight bits."""
+    return _codes(OPERANDS[kind](rng, shape), fmt)
 
 
 def _codes(x: Values, fmt: NumberFormat) -> NDArray[Any]:
@@ -197,6 +208,42 @@ def _measure(
     low = float(np.mean(np.abs(sums) < np.abs(exact)))
     normwise = wrong / np.maximum(magnitude, np.finfo(np.float64).tiny)
     return float(np.median(relative)), float(relative.max()), float(normwise.max()), low
+
+
+@dataclass(frozen=True)
+class DotTrace:
+    """One dot product, every step of it.  totals: the FP32 sum after a step, None where nothing was added."""
+
+    k: int
+    interval: int | None
+    steps: Sequence[Step]
+    totals: Sequence[float | None]
+    result: float
+    exact: float
+    magnitude: float  # sum of |products|
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def dot_trace(a: NDArray[Any], b: NDArray[Any], unit: TensorCore, interval: int | None = 128) -> DotTrace:
+    """Sum codes a [K] times b [K], promoting to FP32 after each interval, and keep every step."""
+    steps: list[Step] = []
+    totals: list[float | None] = []
+    total = np.float32(0)
+    for start in range(0, len(a), interval or len(a)):
+        here = slice(start, start + (interval or len(a)))
+        part = mma_trace(a[here], b[here], 0.0, unit)
+        steps += [replace(step, first=step.first + start) for step in part]
+        total = total + np.float32(part[-1].result)
+        totals += [None] * (len(part) - 1) + [float(total) if interval else None]
+    fmt = FORMATS[unit.operands[0]]
+    products = fmt.decode(a).astype(np.float64) * fmt.decode(b)  # [K]
+    result = float(total)
+    return DotTrace(
+        len(a), interval, steps, totals, result, float(products.sum()), float(np.abs(products).sum())
+    )
 
 
 # ---- tiles ------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ Does: lay out `numerics.experiments.accumulation_errors`. Does not: sum anything
     -----------------------------------------------------------
     uniform [0, 1)  never       7.45 %  7.83 %    7.83 %  100 %
 
-Next: minidsv3.show.plot
+Next: minidsv3.show.microscope
 """
 
 from collections.abc import Sequence

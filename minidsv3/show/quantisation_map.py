@@ -17,7 +17,7 @@ Does: draw a `Quantized` beside what it was made of. Does not: quantise (`minids
       300         448  0x7E        300    exact
     0.001  0.00149333  0x01  0.0013079  +30.8 %
 
-Next: minidsv3.show.accumulator
+Next: minidsv3.show.logfmt_tile
 """
 
 from collections.abc import Sequence

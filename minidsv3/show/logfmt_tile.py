@@ -1,0 +1,157 @@
+"""One tile in LogFMT: its levels octave by octave beside the float formats', its codes, its errors.
+
+LogFMT spreads its levels evenly over the octaves that the tile spans, few or many; a float format has the
+same number in each until it runs out of exponents. An octave is counted down from the tile's largest value.
+
+Does: count levels, lay out codes. Does not: encode (`minidsv3.numerics.logfmt`).
+
+    >>> tile = np.float32([[8.0, 4.0, 1.0, 0.5]])
+    >>> levels_by_octave(levels_of(LogFMT(bits=4), tile), 8.0, 4)          # and 0.5, where the fifth begins
+    [2, 1, 2, 1]
+    >>> levels_by_octave(float_levels(E4M3, 8.0), 8.0, 4)
+    [8, 8, 8, 8]
+
+Next: minidsv3.show.accumulator
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from minidsv3.numerics.experiments import TileError
+from minidsv3.numerics.formats import E4M3, E5M2, NumberFormat
+from minidsv3.numerics.logfmt import LogFMT
+from minidsv3.show.measurements import Bars
+from minidsv3.show.numbers import number, signed_percent
+from minidsv3.show.tables import facts_table, plain_table
+
+__all__ = ["LogFMTPage", "float_levels", "levels_by_octave", "levels_of"]
+
+Values = NDArray[np.float32]
+MOST_OCTAVES, MOST_ELEMENTS = 12, 12
+
+
+def levels_of(fmt: LogFMT, tile: Values) -> NDArray[np.float64]:
+    """The magnitudes that the tile's codes stand for, the lowest first.  tile: [1, C]."""
+    encoded = fmt.encode(tile)
+    low, step = float(encoded.log_min[0, 0]), float(encoded.step[0, 0])
+    return np.unique(np.exp2(low + step * np.arange(fmt.top)))
+
+
+def float_levels(fmt: NumberFormat, amax: float) -> NDArray[np.float64]:
+    """The magnitudes of a format scaled so that its largest is amax."""
+    values = fmt.decode(np.arange(1, fmt.top + 1).astype(fmt.dtype)).astype(np.float64)
+    return values * (amax / fmt.largest)
+
+
+def levels_by_octave(levels: NDArray[np.float64], amax: float, octaves: int) -> list[int]:
+    """How many levels lie in (amax/2, amax], in the octave below, and so on."""
+    down = np.floor(-np.log2(levels / amax) + 1e-6).astype(int)  # levels meant for amax may be off by an ulp
+    return [int(np.count_nonzero(down == i)) for i in range(octaves)]
+
+
+@dataclass(frozen=True)
+class LogFMTPage:
+    """A tile and what codecs made of it.  errors: by codec."""
+
+    said: str
+    tile: Values  # [1, C]
+    fmt: LogFMT
+    errors: Mapping[str, TileError]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(f"LogFMT-{self.fmt.bits} of {self.said}", "bold")
+        yield facts_table(self.facts())
+        if columns := self._columns():
+            yield Text("\nlevels in each octave below the largest value", "bold cyan")
+            yield _octave_table(columns)
+        yield Text(f"\nthe first {min(self.tile.size, MOST_ELEMENTS)} values", "bold cyan")
+        yield self._elements()
+        yield Text("\nthe tile's error", "bold cyan")
+        yield self._bars()
+
+    def facts(self) -> dict[str, str]:
+        """What is sent with the tile, and what follows from it."""
+        encoded = self.fmt.encode(self.tile)
+        low, step = float(encoded.log_min[0, 0]), float(encoded.step[0, 0])
+        if encoded.plain.any():
+            return {"sent as": "BF16: not every tile of the chunk is below 1 with two magnitudes"}
+        if not step:
+            return {"sent as": "no step: zeros have code 0, the one magnitude has the top code"}
+        spaced = f"{number(step)} of an octave: levels {2**step - 1:.2%} apart".replace("%", " %")
+        return {
+            "log2 of the lowest level": number(low),
+            "step": spaced,
+            "levels": f"{self.fmt.top} of each sign, and zero",
+            "bits a value": f"{self.fmt.bits_per_value:g}, the tile's two numbers included",
+        }
+
+    def _columns(self) -> dict[str, list[int]]:
+        amax = float(np.abs(self.tile).max())
+        if not amax:
+            return {}
+        smallest = float(np.abs(self.tile)[self.tile != 0].min())
+        octaves = min(int(np.floor(np.log2(amax / smallest) + 1e-6)) + 1, MOST_OCTAVES)
+        magnitudes = np.abs(self.tile[self.tile != 0]).astype(np.float64)
+        columns = {"values": levels_by_octave(magnitudes, amax, octaves)}
+        for bits in dict.fromkeys((self.fmt.bits, 8, 10)):
+            other = LogFMT(bits=bits, tile=self.fmt.tile)
+            columns[f"LogFMT-{bits}"] = levels_by_octave(levels_of(other, self.tile), amax, octaves)
+        for fmt in (E4M3, E5M2):
+            columns[fmt.name.upper()] = levels_by_octave(float_levels(fmt, amax), amax, octaves)
+        return columns
+
+    def _elements(self) -> Any:
+        table, encoded = plain_table(), self.fmt.encode(self.tile)
+        back = self.fmt.decode(encoded)[0]
+        for name in ("x", "sign.level", "", "back", "error"):
+            table.add_column(name, justify="left" if "level" in name else "right", no_wrap=True)
+        for x, code, y in list(zip(self.tile[0], encoded.codes[0], back, strict=True))[:MOST_ELEMENTS]:
+            bits = f"{int(code):0{self.fmt.bits}b}"
+            level = str(int(code) & self.fmt.top)
+            error = "exact" if x == y else "flushed" if y == 0 else signed_percent(float(y / x - 1))
+            table.add_row(f"{x:.5g}", f"{bits[0]}.{bits[1:]}", level, f"{y:.5g}", error)
+        return table
+
+    def _bars(self) -> Bars:
+        shares = {name: error.relative_rms for name, error in self.errors.items()}
+        return Bars("codec", "rel. RMS", shares)
+
+    def describe(self) -> str:
+        """The page in words."""
+        facts = "; ".join(f"{name}: {value}" for name, value in self.facts().items())
+        return f"LogFMT-{self.fmt.bits} of {self.said}\n{facts}\n{self._bars().describe()}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        encoded = self.fmt.encode(self.tile)
+        return {
+            "bits": self.fmt.bits,
+            "convention": self.fmt.convention,
+            "bits_per_value": self.fmt.bits_per_value,
+            "x": self.tile[0].tolist(),
+            "codes": encoded.codes[0].tolist(),
+            "log_min": float(encoded.log_min[0, 0]),
+            "step": float(encoded.step[0, 0]),
+            "back": self.fmt.decode(encoded)[0].tolist(),
+            "levels_by_octave": self._columns(),
+            "errors": {name: error.to_dict() for name, error in self.errors.items()},
+        }
+
+
+def _octave_table(columns: Mapping[str, list[int]]) -> Table:
+    """A row for each octave, the highest first."""
+    table = plain_table()
+    table.add_column("octave", no_wrap=True)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for i in range(len(columns["values"])):
+        octave = f"max/2^{i + 1} .. " + (f"max/2^{i}" if i else "max")
+        table.add_row(octave, *(str(counts[i]) for counts in columns.values()))
+    return table

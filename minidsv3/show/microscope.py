@@ -1,0 +1,200 @@
+"""One dot product on the tensor core, step by step: every term's bits on one scale, and where they are cut.
+
+A step draws its products and the accumulator under each other, aligned to the largest exponent. Left of the
+bar is what is kept, right of it what falls out. Then the sum, the register as it is put out, and how far that
+is from the exact sum. All steps follow as a table, with the FP32 additions between them.
+
+Does: lay out a `DotTrace`. Does not: sum (`minidsv3.numerics.accumulator`).
+
+    >>> from minidsv3.hardware import load_hardware
+    >>> from minidsv3.numerics import E4M3
+    >>> from minidsv3.numerics.experiments import dot_trace
+    >>> from minidsv3.show.svg import plain_text
+    >>> a, b = np.zeros(32, np.uint8), np.full(32, E4M3.encode(1.0))
+    >>> a[:3] = E4M3.encode([256.0, 0.03125, -0.017578125])
+    >>> trace = dot_trace(a, b, load_hardware("h800").tensor_core["fp8"], 128)
+    >>> print(plain_text(StepPicture(trace.steps[0]), width=80, ascii_only=True).splitlines()[2])
+    a1 b1        0.03125 + 00.0000000000001|
+
+Next: minidsv3.show.plot
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from minidsv3.hardware import TensorCore
+from minidsv3.numerics.accumulator import Step, Term
+from minidsv3.numerics.experiments import DotTrace
+from minidsv3.show.numbers import counted, number
+from minidsv3.show.tables import plain_table
+
+__all__ = ["Microscope", "StepPicture", "term_bits"]
+
+KEPT, DROPPED, FAINT = "bold cyan", "red", "dim"
+NAME, VALUE = 8, 13  # characters
+FP32_FRACTION, FP32_EXPONENT = 23, 8
+
+
+def term_bits(term: Term, last: int, integer: int, fraction: int) -> tuple[str, str]:
+    """The magnitude's digits that are kept, with a point, and those that are dropped.
+
+    integer, fraction: digits in front of the point and behind it, the last of which counts 2^last.
+    """
+    digits = f"{abs(term.kept):0{integer + fraction}b}"
+    kept = digits[:-fraction] + "." + digits[-fraction:]
+    if term.exponent is None or not term.significand:
+        return kept, ""
+    below = last - (term.exponent - term.fraction_bits)
+    if below <= 0:
+        return kept, ""
+    lost = abs(term.significand) & ((1 << below) - 1)
+    return kept, f"{lost:0{below}b}".rstrip("0")
+
+
+@dataclass(frozen=True)
+class StepPicture:
+    """One fused step.  Terms that are zero are counted, not drawn."""
+
+    step: Step
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        plain, step = options.ascii_only, self.step
+        fraction = step.largest - step.last
+        integer = max(2, max(abs(step.total), 1).bit_length() - fraction)
+        yield self._ruler(integer, fraction)
+        drawn = [term for term in step.terms if term.significand]
+        for term in drawn:
+            yield self._term(term, integer, fraction, plain, options.max_width)
+        if len(drawn) < len(step.terms):
+            yield Text(f"and {counted(len(step.terms) - len(drawn), 'zero')}", FAINT)
+        yield Text("-" * min(NAME + VALUE + integer + fraction + 4, options.max_width), FAINT)
+        yield from self._sum(integer, fraction)
+
+    def _ruler(self, integer: int, fraction: int) -> Text:
+        left, right = f"2^{self.step.largest + integer - 1}", f"2^{self.step.last}"
+        room = max(integer + fraction + 1 - len(left) - len(right), 1)
+        line = Text("term".ljust(NAME) + "value".rjust(VALUE - 1) + " " * 3, FAINT)
+        return line.append(left + " " * room + right).append("  dropped", DROPPED)
+
+    def _term(self, term: Term, integer: int, fraction: int, plain: bool, width: int) -> Text:
+        kept, dropped = term_bits(term, self.step.last, integer, fraction)
+        line = Text(no_wrap=True).append(term.name.ljust(NAME)).append(_value(term.value).rjust(VALUE - 1))
+        line.append(" - " if term.value < 0 else " + ")
+        _append_bits(line, kept, KEPT)
+        room = width - len(line.plain) - 1
+        cut = dropped if len(dropped) <= room else dropped[: room - 2] + ".."
+        return line.append("|" if plain else "│", FAINT).append(cut, DROPPED)
+
+    def _sum(self, integer: int, fraction: int) -> list[Text]:
+        step, bits = self.step, f"{abs(self.step.total):0{integer + fraction}b}"
+        total = float(np.ldexp(float(step.total), step.last))
+        line = Text(no_wrap=True).append("sum".ljust(NAME)).append(_value(total).rjust(VALUE - 1))
+        line.append(" - " if step.total < 0 else " + ")
+        _append_bits(line, bits[:-fraction] + "." + bits[-fraction:], KEPT)
+        pattern = f"{step.result_bits:032b}"
+        parts = (pattern[0], pattern[1 : 1 + FP32_EXPONENT], pattern[1 + FP32_EXPONENT :])
+        register = Text(no_wrap=True).append("register".ljust(NAME + 1))
+        register.append(f"{parts[0]} {parts[1]} {parts[2]}", KEPT).append(f" = {_value(step.result)}")
+        lost = step.exact - step.result
+        exact = Text(f"exact    {_value(step.exact)} of these terms; lost {_value(lost)}")
+        return [line, register, exact]
+
+
+def _value(value: float) -> str:
+    text = number(value)
+    return text if len(text) < VALUE else f"{value:.5g}"
+
+
+def _append_bits(line: Text, digits: str, style: str) -> None:
+    """Leading zeros faint, the rest in the style."""
+    first = next((i for i, digit in enumerate(digits) if digit == "1"), len(digits))
+    line.append(digits[:first], FAINT).append(digits[first:], style)
+
+
+@dataclass(frozen=True)
+class Microscope:
+    """The whole dot product.  chosen: the step that is drawn, from 1."""
+
+    where: str
+    unit: TensorCore
+    trace: DotTrace
+    operands: str
+    chosen: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        step, steps = self.trace.steps[self.chosen - 1], len(self.trace.steps)
+        products = f"products {step.first} .. {step.first + self.unit.terms - 1} and C"
+        yield Text(self.title, "bold")
+        yield Text(
+            f"\nstep {self.chosen} of {steps}: {products}, aligned to 2^{step.largest}, cut below "
+            f"2^{step.last}",
+            "bold cyan",
+        )
+        yield StepPicture(step)
+        yield Text("\nall steps", "bold cyan")
+        yield self._table(wide=options.max_width >= 76)
+        yield Text(self.closing)
+
+    @property
+    def title(self) -> str:
+        """Which sum."""
+        t = self.trace
+        interval = "never" if t.interval is None else f"every {t.interval}"
+        return (
+            f"{t.k} products, {self.operands}, {self.unit.format.upper()} on {self.where}; to FP32 {interval}"
+        )
+
+    def _table(self, wide: bool) -> Any:
+        table = plain_table()
+        names = (
+            "step",
+            "e_max",
+            "C",
+            *(("exact sum",) if wide else ()),
+            "register",
+            "lost",
+            "cut",
+            "FP32 sum",
+        )
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
+        for i, step in enumerate(self.trace.steps):
+            exact = (_short(step.exact),) if wide else ()
+            total = self.trace.totals[i]
+            cut = sum(term.dropped != 0 for term in step.terms)
+            table.add_row(
+                str(i + 1), str(step.largest), _short(step.terms[-1].value), *exact, _short(step.result),
+                _short(step.exact - step.result), str(cut), "" if total is None else _short(total),
+            )  # fmt: skip
+        return table
+
+    @property
+    def closing(self) -> str:
+        """What came out."""
+        t = self.trace
+        off = t.result - t.exact
+        share = f", {off / t.exact:+.2%}".replace("%", " %") if t.exact else ""
+        over = f"; over the sum of |products| {abs(off) / t.magnitude:.1e}" if t.magnitude else ""
+        return f"result {number(t.result)}, exact {number(t.exact)}: off by {number(off)}{share}{over}"
+
+    def describe(self) -> str:
+        """The sum in words."""
+        lines = [
+            f"step {i + 1}: register {number(step.result)}, lost {number(step.exact - step.result)}, "
+            f"{counted(sum(term.dropped != 0 for term in step.terms), 'term')} cut"
+            for i, step in enumerate(self.trace.steps)
+        ]
+        return "\n".join([self.title, *lines, self.closing])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; every term of every step."""
+        return {"where": self.where, "operands": self.operands} | self.trace.to_dict()
+
+
+def _short(value: float) -> str:
+    text = number(value)
+    return text if len(text) <= 9 else f"{value:.4g}"
