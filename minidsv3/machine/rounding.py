@@ -39,6 +39,9 @@ Array = NDArray[Any]
 Primitive = Callable[..., Any]
 ACCUMULATE = ("ideal", "promoted", "hardware")
 INTERVAL = 128  # N_C of the report, terms between two promotions
+PIECE = 1 << 16  # numbers rounded at a time, so that they stay in the cache
+# float32 to BF16: the upper 16 bits stay
+_CUT, _ONE, _BELOW_HALF, _KEPT = np.uint32(16), np.uint32(1), np.uint32(0x7FFF), np.uint32(0xFFFF_0000)
 
 
 class Owner(Protocol):
@@ -281,13 +284,28 @@ class Rounding:
 
 
 def _round_in_place(x: Array) -> Array:
-    """To BF16; views too, as long as they can be written to."""
-    if x.flags.c_contiguous:
-        BF16.round(x, out=x)
-    elif x.ndim > 1 and x.swapaxes(-1, -2).flags.c_contiguous:
-        BF16.round(x.swapaxes(-1, -2), out=x.swapaxes(-1, -2))
-    else:
-        x[...] = BF16.round(x)
+    """To BF16; views too, as long as they can be written to.
+
+    The same as `BF16.round(x, out=x)` with fewer calls, which counts for the many small arrays of a model.
+    """
+    if not x.flags.c_contiguous:
+        if x.ndim > 1 and x.swapaxes(-1, -2).flags.c_contiguous:
+            _round_in_place(x.swapaxes(-1, -2))
+        else:
+            x[...] = BF16.round(x)
+        return x
+    flat = x.reshape(-1)
+    for start in range(0, flat.size, PIECE):
+        piece = flat[start : start + PIECE]
+        if np.isnan(np.maximum.reduce(piece)):
+            BF16.round(piece, out=piece)
+            continue
+        bits = piece.view(np.uint32)
+        half = bits >> _CUT  # the last place kept
+        half &= _ONE
+        half += _BELOW_HALF
+        bits += half  # to nearest; at a tie a carry only where the last place is odd
+        bits &= _KEPT
     return x
 
 

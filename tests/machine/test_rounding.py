@@ -13,6 +13,7 @@ from minidsv3.hardware import load_hardware
 from minidsv3.interpreter import Model
 from minidsv3.machine import Machine, Trace, catalogue
 from minidsv3.machine.primitives import plan_dispatch
+from minidsv3.machine.rounding import _round_in_place
 from minidsv3.model.experts import DENSE, ffn_backward, ffn_forward
 from minidsv3.model.parameters import FFNWeights
 from minidsv3.numerics import BF16, E4M3, E5M2, E5M6, quantize
@@ -86,6 +87,19 @@ def test_a_row_does_not_depend_on_its_company(rows: int) -> None:
     few = machine.linear(x[:rows], W, at="mla.kv_up")
     if rows <= 8:
         np.testing.assert_array_equal(few[:1], machine.linear(x[:1], W, at="mla.kv_up"))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_rounding_in_place_is_the_formats_own(turned: bool) -> None:
+    bits = np.random.default_rng(0).integers(0, 2**32, (300, 400), dtype=np.uint32)
+    bits[0, :8] = 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0x7F800000, 0x80000000, 0x00008000, 0x00018000, 0x7F7FFFFF
+    for x in (bits.view(np.float32), bits[:2, :9].view(np.float32), np.float32([[1.00390625, np.nan]])):
+        expected = BF16.round(x)
+        ours = x.copy()
+        view = ours.T if turned else ours
+        assert _round_in_place(view) is view
+        np.testing.assert_array_equal(ours, expected)
+        assert (np.signbit(ours) == np.signbit(expected)).all()
 
 
 # ---- arrays that are rounded once -------------------------------------------------------------------------
