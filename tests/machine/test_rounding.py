@@ -16,7 +16,7 @@ from minidsv3.machine.primitives import plan_dispatch
 from minidsv3.machine.rounding import _round_in_place
 from minidsv3.model.experts import DENSE, ffn_backward, ffn_forward
 from minidsv3.model.parameters import FFNWeights
-from minidsv3.numerics import BF16, E4M3, E5M2, E5M6, quantize
+from minidsv3.numerics import BF16, E4M3, E5M2, E5M6, LogFMT, quantize
 from minidsv3.training import Trainer
 
 Array = NDArray[Any]
@@ -92,7 +92,16 @@ def test_a_row_does_not_depend_on_its_company(rows: int) -> None:
 @pytest.mark.parametrize("turned", [False, True])
 def test_rounding_in_place_is_the_formats_own(turned: bool) -> None:
     bits = np.random.default_rng(0).integers(0, 2**32, (300, 400), dtype=np.uint32)
-    bits[0, :8] = 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0x7F800000, 0x80000000, 0x00008000, 0x00018000, 0x7F7FFFFF
+    bits[0, :8] = (
+        0x7FFFFFFF,
+        0xFFFFFFFF,
+        0x7F800001,
+        0x7F800000,
+        0x80000000,
+        0x00008000,
+        0x00018000,
+        0x7F7FFFFF,
+    )
     for x in (bits.view(np.float32), bits[:2, :9].view(np.float32), np.float32([[1.00390625, np.nan]])):
         expected = BF16.round(x)
         ours = x.copy()
@@ -184,7 +193,7 @@ def test_swiglu_is_computed_again_from_what_was_kept() -> None:
     assert ffn_forward(Machine(), u, w, DENSE)[1].activation is not None
 
 
-def _test_dispatch_travels_in_fp8_and_combine_in_bf16_or_logfmt() -> None:
+def test_dispatch_travels_in_fp8_and_combine_in_bf16_or_logfmt() -> None:
     plan = plan_dispatch(np.array([[0, 1], [1, 2], [0, 2], [2, 1]]), 3)
     x, y = draw(4, 96), BF16.round(draw(8, 96))
     machine = Machine(precision="fp8", block=B)
