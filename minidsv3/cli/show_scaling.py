@@ -55,7 +55,7 @@ def _source(args: argparse.Namespace) -> "tuple[Values, str]":
     """The values [R, C], and what they are in words."""
     import numpy as np
 
-    from minidsv3.numerics.experiments import draw
+    from minidsv3.numerics.tile_errors import draw
     from minidsv3.show.numbers import shape
 
     if args.values is not None:
@@ -138,7 +138,7 @@ def _recipes(x: "Values", block: tuple[int, int], chosen: "Quantized", scale: st
 def _row(name: str, x: "Values", q: "Quantized", chosen: "Quantized | None") -> "RecipeRow":
     import numpy as np
 
-    from minidsv3.numerics.experiments import tile_error
+    from minidsv3.numerics.tile_errors import tile_error
     from minidsv3.show.quantisation_map import RecipeRow
 
     with np.errstate(invalid="ignore"):
@@ -164,7 +164,7 @@ def _outlier_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _outliers(args: argparse.Namespace) -> int:
-    from minidsv3.numerics.experiments import outlier_errors
+    from minidsv3.numerics.tile_errors import outlier_errors
     from minidsv3.show.measurements import Comparison, Page
     from minidsv3.show.numbers import shape
     from minidsv3.show.plot import LogPlot
@@ -206,8 +206,8 @@ def _logfmt_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _logfmt(args: argparse.Namespace) -> int:
-    from minidsv3.numerics.experiments import CODECS, tile_error
     from minidsv3.numerics.logfmt import LogFMT
+    from minidsv3.numerics.tile_errors import CODECS, tile_error
     from minidsv3.show.logfmt_tile import LogFMTPage
 
     x, said = _source(args)

@@ -9,9 +9,9 @@ Does: lay out `numerics.experiments.accumulation_errors`. Does not: sum anything
     >>> from minidsv3.show.svg import plain_text
     >>> row = SumError("uniform [0, 1)", 4096, None, 13, 0.0745, 0.0783, 0.0783, 1.0)
     >>> print(plain_text(error_table([row]), width=60, ascii_only=True))
-    operands        FP32 every  median   worst  normwise    low
-    -----------------------------------------------------------
-    uniform [0, 1)  never       7.45 %  7.83 %    7.83 %  100 %
+    operands        promoted  median   worst  normwise   low
+    --------------------------------------------------------
+    uniform [0, 1)  never     7.45 %  7.83 %    7.83 %  100%
 
 Next: minidsv3.show.microscope
 """
@@ -38,13 +38,11 @@ SIGNED = "normal"  # operands whose sums cross zero
 def error_table(rows: Sequence[SumError]) -> Table:
     """A row for each kind of operands and interval."""
     table = plain_table()
-    for name in ("operands", "FP32 every", "median", "worst", "normwise", "low"):
-        table.add_column(
-            name, justify="left" if name in ("operands", "FP32 every") else "right", no_wrap=True
-        )
+    for name in ("operands", "promoted", "median", "worst", "normwise", "low"):
+        table.add_column(name, justify="left" if name in ("operands", "promoted") else "right", no_wrap=True)
     for row in rows:
         worst = "-" if row.operands == SIGNED else percent(row.worst)
-        errors = (percent(row.median), worst, percent(row.normwise), f"{row.low:.0%}".replace("%", " %"))
+        errors = (percent(row.median), worst, percent(row.normwise), f"{row.low:.0%}")
         table.add_row(row.operands, _interval(row.interval), *errors)
     return table
 
@@ -127,6 +125,7 @@ class AccumulatorPage:
     def remarks(self) -> list[str]:
         """What the numbers mean and do not."""
         return [
+            "promoted: added to an FP32 sum after so many products",
             "median, worst: |sum - exact| / |exact|; worst means nothing where sums cross zero (-)",
             "normwise: the worst |sum - exact| over the sum of |products|; low: came out too small",
             "operands rounded to the format first, one scale a matrix: only the summing is measured",

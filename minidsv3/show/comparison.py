@@ -13,7 +13,7 @@ Does: lay out. Does not: compare.
     ------------------------------------------------------------------------------------------
     fp8           2.0000       +0.100%   -0.200%               1.9000       +0.000%  500.0 ms
 
-Next: minidsv3.show.svg
+Next: minidsv3.show.recipe_table
 """
 
 from collections.abc import Mapping, Sequence

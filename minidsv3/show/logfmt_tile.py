@@ -24,9 +24,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from minidsv3.numerics.experiments import TileError
 from minidsv3.numerics.formats import E4M3, E5M2, NumberFormat
 from minidsv3.numerics.logfmt import LogFMT
+from minidsv3.numerics.tile_errors import TileError
 from minidsv3.show.measurements import Bars
 from minidsv3.show.numbers import number, signed_percent
 from minidsv3.show.tables import facts_table, plain_table
@@ -68,11 +68,13 @@ class LogFMTPage:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(f"LogFMT-{self.fmt.bits} of {self.said}", "bold")
         yield facts_table(self.facts())
-        if columns := self._columns():
+        sent = not self.fmt.encode(self.tile).plain.any()
+        if sent and (columns := self._columns()):
             yield Text("\nlevels in each octave below the largest value", "bold cyan")
             yield _octave_table(columns)
-        yield Text(f"\nthe first {min(self.tile.size, MOST_ELEMENTS)} values", "bold cyan")
-        yield self._elements()
+        if sent:
+            yield Text(f"\nthe first {min(self.tile.size, MOST_ELEMENTS)} values", "bold cyan")
+            yield self._elements()
         yield Text("\nthe tile's error", "bold cyan")
         yield self._bars()
 

@@ -15,7 +15,7 @@ Does: lay out a `Bill` and the catalogue. Does not: price (`minidsv3.cost`).
     1 row, 1.00 TFLOP of products, 2.00 GB moved
     1.01 ms on NVIDIA H800 SXM, bound by compute
 
-Next: minidsv3.show.bits
+Next: minidsv3.show.anatomy
 """
 
 from collections.abc import Iterable, Mapping, Sequence

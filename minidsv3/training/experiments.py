@@ -29,9 +29,9 @@ from minidsv3.config import near
 from minidsv3.machine import Machine, Policy, catalogue
 from minidsv3.model.parameters import Parameters
 from minidsv3.model.transformer import LossOptions, loss_forward
-from minidsv3.numerics.experiments import CODECS, Codec, TileError, codec_errors, tile_error
 from minidsv3.numerics.formats import BF16, E4M3, E5M2
 from minidsv3.numerics.scaling import tile_round
+from minidsv3.numerics.tile_errors import CODECS, Codec, TileError, codec_errors, tile_error
 from minidsv3.training.gradients import accumulate
 
 __all__ = [

@@ -10,12 +10,21 @@ import pytest
 from pictures import WIDTHS, check_ascii, check_golden, check_svg
 from rich.console import RenderableType
 
+from minidsv3.hardware import load_hardware
 from minidsv3.numerics import BF16, E2M1, E4M3, E5M2, E5M6, FORMATS, FP16, FP32, UE8M0
+from minidsv3.numerics.experiments import SumError, dot_trace
 from minidsv3.numerics.formats import NumberFormat
+from minidsv3.numerics.logfmt import LogFMT
 from minidsv3.numerics.scaling import quantize
+from minidsv3.numerics.tile_errors import tile_error
 from minidsv3.show import plain_text
-from minidsv3.show.bits import BitPage, anatomy, round_apart
+from minidsv3.show.accumulator import AccumulatorPage
+from minidsv3.show.anatomy import anatomy, round_apart
+from minidsv3.show.bits import BitPage
 from minidsv3.show.format_table import FormatPage, FormatTable, format_row
+from minidsv3.show.logfmt_tile import LogFMTPage, float_levels, levels_by_octave, levels_of
+from minidsv3.show.measurements import Bars, Comparison
+from minidsv3.show.microscope import Microscope, term_bits
 from minidsv3.show.number_line import (
     LinearLine,
     LinePage,
@@ -39,6 +48,24 @@ def matrix() -> np.ndarray:
 
 X = matrix()
 FEW = np.float32([[1.0, 0.1, 300.0, 0.001, -0.02, 0.0]])
+FP8 = load_hardware("h800").tensor_core["fp8"]
+ERRORS = [
+    SumError(kind, k, interval, 13, share * k / 4096 if interval is None else 6e-4, share, share / 2, 1.0)
+    for kind, share in (("uniform [0, 1)", 0.0745), ("normal", 0.001))
+    for interval in (None, 128)
+    for k in (128, 512, 1000, 4096)
+]
+WIDER = [
+    SumError("uniform [0, 1)", 4096, i, bits, 2.0**-bits, 0.0, 0.0, 1.0)
+    for bits in (10, 13)
+    for i in (None, 128)
+]
+CODES = [E4M3.encode(np.random.default_rng(seed).standard_normal(160, np.float32) * 90) for seed in (0, 1)]
+TRACE = dot_trace(*CODES, FP8)
+TILE = np.random.default_rng(0).standard_normal((1, 64), np.float32)
+ROUNDED = tile_error(TILE, LogFMT(bits=8).round(TILE))
+ZEROS = {"to zero": {"E5M2": "0", "E4M3": "12"}}
+WAYS = ["E4M3 1x128", "E5M2 1x128", "E4M3 128x128", "E5M2 128x128", "BF16"]
 PICTURES: dict[str, RenderableType] = {
     "bits_e4m3": BitPage.of_value(0.3, "0.3", [E4M3, E5M2, E5M6, BF16, FP16, FP32]),
     "bits_tie": BitPage.of_value(4.25, "4.25", [E4M3]),
@@ -51,6 +78,15 @@ PICTURES: dict[str, RenderableType] = {
     "quantisation": QuantisationMap(X, quantize(X, (1, 128))),
     "quantisation_blocks": QuantisationMap(X, quantize(X, (4, 256), E5M2, scale="power-of-two")),
     "elements": ElementTable(FEW, quantize(FEW, (1, 6))),
+    "accumulator": AccumulatorPage("NVIDIA H800 SXM", UNIT, ERRORS, WIDER, 1024),
+    "microscope": Microscope("NVIDIA H800 SXM", FP8, TRACE, "normal operands, seed 0", 2),
+    "logfmt": LogFMTPage(
+        "a tile", TILE, LogFMT(bits=8), {"LogFMT-8": tile_error(TILE, LogFMT(bits=8).round(TILE))}
+    ),
+    "bars": Bars(
+        "codec", "rel. RMS", {"E5M2": 0.0513, "E4M3": 0.0257}, {"to zero": {"E5M2": "0", "E4M3": "12"}}
+    ),
+    "comparison": Comparison("op", {f"op.{i}": dict.fromkeys(WAYS, i / 1000) for i in (1, 20)}),
     "plot": LogPlot({"a": [(128, 1e-3), (512, 1e-2), (4096, 0.3)], "b": [(128, 1e-3), (4096, 1e-3)]}, "K"),
 }
 
@@ -208,3 +244,30 @@ def test_a_tile_with_an_outlier_is_seen_in_the_map() -> None:
     tiles, whole = levels((1, 128)), levels(X.shape)
     assert (whole >= tiles).all()
     assert (whole[4:] > tiles[4:]).any()
+
+
+# ---- accumulator and LogFMT -------------------------------------------------------------------------------
+
+
+def test_the_digits_under_the_microscope_are_the_term() -> None:
+    for step in TRACE.steps:
+        fraction = step.largest - step.last
+        for term in step.terms:
+            kept, dropped = term_bits(term, step.last, 4, fraction)
+            digits = kept.replace(".", "") + dropped
+            assert abs(Fraction(term.value)) == int(digits, 2) * Fraction(2) ** (step.last - len(dropped))
+            assert kept.index(".") == 4
+            assert ("1" in dropped) == (term.dropped != 0)
+
+
+def test_levels_are_those_that_codes_decode_to() -> None:
+    fmt = LogFMT(bits=5, tile=32)
+    tile = np.random.default_rng(0).standard_normal((1, 32), np.float32)
+    levels = levels_of(fmt, tile)
+    back = np.unique(np.abs(fmt.round(tile))).astype(np.float64)
+    assert len(levels) == 15
+    assert all(np.isclose(value, levels, rtol=1e-6).any() for value in back)
+    assert levels_by_octave(float_levels(E5M2, 3.0), 3.0, 6) == [4] * 6
+    counted = levels_by_octave(float_levels(E4M3, 3.0), 3.0, 20)
+    assert sum(counted) == 126
+    assert counted[0] == 8

@@ -1,0 +1,251 @@
+"""`minidsv3 show`: every subject draws, fits its columns, speaks JSON and SVG, and refuses what it cannot."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from minidsv3.cli import main
+from minidsv3.cli.show import SUBJECTS
+
+SMALL = {
+    "bits": ["0.3"],
+    "numberline": [],
+    "formats": [],
+    "quantise": ["--size", "8x256"],
+    "outliers": ["--size", "16x256"],
+    "logfmt": [],
+    "accumulator": ["--k", "512", "--side", "8"],
+    "microscope": ["--k", "128"],
+    "codecs": ["--preset", "nano", "--batch", "1", "--seq", "8"],
+    "gradients": ["--preset", "nano", "--batch", "1", "--seq", "8", "--block", "32"],
+}
+"""Subjects, and the accumulator's other picture, with options that take no time."""
+
+
+def words(name: str, *more: str) -> list[str]:
+    front = ["accumulator", "--microscope"] if name == "microscope" else [name]
+    return ["show", *front, *SMALL[name], *more]
+
+
+def out_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(arguments) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def json_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    table: dict[str, object] = json.loads(out_of([*arguments, "--json"], capsys))
+    return table
+
+
+def test_every_subject_is_tried() -> None:
+    assert set(SMALL) == set(SUBJECTS) | {"microscope"}
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("name", SMALL)
+def test_pictures_fit(
+    name: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = out_of(words(name), capsys).splitlines()
+    assert len(lines) > 8
+    assert max(map(len, lines)) <= width
+    assert not [line for line in lines if "…" in line]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_json_is_one_object_and_the_same_twice(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = json_of(words(name), capsys)
+    subject = "accumulator" if name == "microscope" else name
+    assert str(table["schema"]).startswith(f"minidsv3.show.{subject}")
+    if name != "gradients":  # sums of threads
+        assert table == json_of(words(name), capsys)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_svg(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "picture.svg"
+    assert out_of(words(name, "--svg", str(file)), capsys) == ""
+    root = ET.fromstring(file.read_text(encoding="utf-8"))
+    space = "{http://www.w3.org/2000/svg}"
+    assert (root.findtext(f"{space}title") or "").startswith("minidsv3 show ")
+    assert len(root.findtext(f"{space}desc") or "") > 40
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_words_for_a_screen_reader(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MINIDSV3_SCREEN_READER", "1")
+    said = out_of(words(name), capsys)
+    assert said.strip()
+    assert not re.search(r"[│┌└├█▁▄●]", said)
+    assert "----" not in said
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_help_has_examples_that_run(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", name, "--help"]) == 0
+    text = capsys.readouterr().out
+    examples = text.split("examples:")[1].strip().splitlines()
+    assert len(examples) >= 3
+    assert all(line.strip().startswith(f"minidsv3 show {name}") for line in examples)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["numberlin"], "did you mean 'numberline'"),
+        (["bits", "0.3", "--format", "e4m4"], "did you mean 'e4m3'"),
+        (["bits", "zero"], "such as 0.3 or 2^-9, or a code such as 0x2A, got 'zero'"),
+        (["bits", "0x100"], "expected a code of e4m3, 0x0 .. 0xFF, got 0x100"),
+        (["bits", "1", "--rounding", "up"], "expected rounding one of"),
+        (["numberline", "--from", "2", "--to", "1"], "--from below --to, got 2 and 1"),
+        (["formats", "e4m33"], "did you mean 'e4m3'"),
+        (["quantise", "--block", "128"], "a tile such as 1x128, got '128'"),
+        (["quantise", "--block", "0x128"], "a tile such as 1x128, got '0x128'"),
+        (["quantise", "--recipe", "deepgem"], "did you mean 'deepgemm'"),
+        (["quantise", "--recipe", "v3-2024-12", "--scale", "power-of-two"], "expected scale one of"),
+        (["quantise", "--scale", "double"], "expected scale one of"),
+        (["quantise", "--values", ","], "values such as 1,-2.5,3e-4"),
+        (["quantise", "--random", "cauchy"], "expected a kind of random values, got 'cauchy'"),
+        (["quantise", "--size", "100000x100000"], "at most 4,000,000 values"),
+        (["logfmt", "--bits", "2"], "LogFMT bits 3 .. 16"),
+        (["logfmt", "--values", "1,nan"], "expected finite values for LogFMT"),
+        (["logfmt", "--size", "2x128"], "expected one tile"),
+        (["outliers", "--share", "2"], "--share between 0 and 1"),
+        (["accumulator", "--k", "0"], "got 0 x 32 x 32"),
+        (["accumulator", "--interval", "48"], "a multiple of 32 products, or none, got '48'"),
+        (["accumulator", "--interval", "often"], "or none, got 'often'"),
+        (["accumulator", "--hardware", "adda"], "a tensor core family: volta, turing"),
+        (["accumulator", "--hardware", "volta"], "expected a format of volta"),
+        (["accumulator", "--unit", "fp9"], "did you mean 'fp8'"),
+        (["accumulator", "--fraction-bits", "99"], "1 .. 35 fraction bits, got 99"),
+        (["accumulator", "--microscope", "--step", "99"], "--step from 1 to 8, got 99"),
+        (["accumulator", "--microscope", "--operands", "cauchy"], "expected operands, got 'cauchy'"),
+        (["accumulator", "--hardware", "blackwell-tcgen05", "--unit", "mxf8f6f4"], "without block scales"),
+        (["codecs", "--preset", "nano", "--model", "x"], "got both: nano and x"),
+        (["codecs", "--preset", "nano", "--op", "mla.outt"], "did you mean 'mla.out'"),
+        (["codecs", "--preset", "v3"], "at most 100,000,000 parameters"),
+        (["gradients", "--preset", "nano", "--block", "0"], "--block >= 1, got 0"),
+        (["gradients", "--preset", "nano", "--seq", "1"], "--seq >= 2"),
+    ],
+)
+def test_bad_requests(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", *arguments]) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert not said.out
+
+
+def test_no_model_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["show", "codecs"]) == 2
+    assert "make one with `minidsv3 run`" in capsys.readouterr().err
+    assert main(["show", "bits", "1", "--svg", "nowhere/x.svg"]) == 2
+    assert "a folder that exists" in capsys.readouterr().err
+
+
+# ---- what they say ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["-0.3", "-1e-3", "-inf", "-2^-9", "-.5"])
+def test_values_below_zero_are_no_options(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = json_of(["show", "bits", value, "--format", "e4m3"], capsys)["codes"]  # type: ignore[misc]
+    assert code["sign"] == "1"
+
+
+def test_bits_say_what_the_format_does(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["show", "bits", "465", "--format", "e4m3"]
+    (kept,) = json_of(asked, capsys)["codes"]  # type: ignore[misc]
+    (lost,) = json_of([*asked, "--overflow", "nonsaturating"], capsys)["codes"]  # type: ignore[misc]
+    assert (kept["hexadecimal"], lost["hexadecimal"]) == ("0x7E", "0x7F")
+    assert lost["value"] == "nan"
+
+
+def test_the_accumulators_width_is_the_hardwares(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["show", "accumulator", "--k", "256", "--side", "4"]
+    units = {
+        hardware: json_of([*small, "--hardware", hardware], capsys)["unit"] for hardware in ("h800", "ada")
+    }
+    assert units["h800"]["terms"], units["ada"]["terms"] == (32, 16)  # type: ignore[index]
+    wide = json_of([*small, "--fraction-bits", "20", "--interval", "none"], capsys)
+    assert wide["unit"]["fraction_bits"] == 20  # type: ignore[index]
+    assert {row["interval"] for row in wide["errors"]} == {None}  # type: ignore[attr-defined]
+
+
+def test_the_microscope_loses_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    table = json_of(["show", "accumulator", "--microscope", "--k", "128"], capsys)
+    steps = table["steps"]
+    assert isinstance(steps, list)
+    assert len(steps) == 4
+    for step in steps:
+        kept = sum(term["kept"] for term in step["terms"]) * 2.0 ** step["last"]
+        dropped = sum(term["dropped"] for term in step["terms"])
+        assert kept + dropped == step["exact"]
+        assert step["total"] * 2.0 ** step["last"] == kept
+    assert table["result"] == steps[-1]["result"]
+
+
+@pytest.mark.parametrize("subject", ["codecs", "gradients"])
+def test_a_trained_model(subject: str, finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["show", subject, "--model", str(finished_run), "--seq", "16", "--batch", "2"]
+    table = json_of(arguments, capsys)
+    assert "held-out text" in str(table["source"])
+    assert "UNTRAINED" not in out_of(arguments, capsys)
+    bare = json_of(["show", subject, "--preset", "nano", "--seq", "4", "--batch", "1"], capsys)
+    assert "UNTRAINED" in str(bare["source"])
+
+
+def test_a_model_without_a_run_reads_other_text(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    shutil.copytree(finished_run / "model", tmp_path / "model")
+    table = json_of(["show", "codecs", "--model", str(tmp_path / "model"), "--seq", "16"], capsys)
+    assert "argparse.py" in str(table["source"])
+
+
+# ---- terminals --------------------------------------------------------------------------------------------
+
+
+def shown(arguments: list[str], **environment: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    command = [sys.executable, "-m", "minidsv3", "show", *arguments]
+    done = subprocess.run(command, capture_output=True, check=True, env=clean | environment)
+    return done.stdout.decode("utf-8")
+
+
+def test_colour_only_repeats_what_is_there() -> None:
+    bits = ["bits", "0.3"]
+    coloured = shown(bits, FORCE_COLOR="1", TERM="xterm-256color", COLUMNS="80")
+    bare = shown(bits, NO_COLOR="1", FORCE_COLOR="1", TERM="xterm-256color", COLUMNS="80")
+    assert "\x1b[1;36m" in coloured
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", bare)
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", text) for text in (coloured, bare)]
+    assert plain[0] == plain[1] == shown(bits, COLUMNS="80")
+    assert "\x1b" not in shown(bits, TERM="dumb", COLUMNS="80")
+
+
+def test_an_encoding_without_blocks() -> None:
+    text = shown(["numberline", "--value", "0.3"], PYTHONIOENCODING="cp1252")
+    assert text.isascii()
+    assert "E4M3" in text
+
+
+def test_a_look_at_the_help_imports_nothing_heavy() -> None:
+    code = "import sys; from minidsv3.cli import main; main(['show', '--help']); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1]
+    assert not [name for name in ("numpy", "scipy", "rich", "hypothesis") if f"'{name}'" in modules]
+    assert "numberline" in done.stdout
