@@ -49,6 +49,7 @@ def matrix() -> np.ndarray:
 X = matrix()
 FEW = np.float32([[1.0, 0.1, 300.0, 0.001, -0.02, 0.0]])
 FP8 = load_hardware("h800").tensor_core["fp8"]
+UNIT = replace(FP8, silicon="an example", status="assumed")
 ERRORS = [
     SumError(kind, k, interval, 13, share * k / 4096 if interval is None else 6e-4, share, share / 2, 1.0)
     for kind, share in (("uniform [0, 1)", 0.0745), ("normal", 0.001))
