@@ -1,6 +1,7 @@
 """Pictures of numbers: golden renderings, and that what they say of a number is true of it."""
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
