@@ -43,6 +43,7 @@ SUBJECTS = {
     "outliers": ("show_scaling", "one scale a tensor against one a tile, as outliers grow"),
     "logfmt": ("show_scaling", "a tile in LogFMT beside the float formats"),
     "accumulator": ("show_accumulator", "what the tensor core's sum loses, and which bits"),
+    "precision": ("show_precision", "a precision recipe: the format of every product"),
     "codecs": ("show_training", "LogFMT and float codecs on a model's activations"),
     "gradients": ("show_training", "formats and tiles for a model's activation gradients"),
 }

@@ -8,7 +8,7 @@ Does: find the unit, run the experiment or one dot product, hand over. Does not:
     >>> find_unit("ampere", "bf16")[0]
     'ampere'
 
-Next: minidsv3.cli.show_training
+Next: minidsv3.cli.show_precision
 """
 
 import argparse

@@ -48,6 +48,7 @@ _ALLOWED: dict[str, dict[str, Any]] = {
         "weight": GROUPINGS, "block": int, "amax_floor": float,
     },
     "scale": {"*": SCALES},
+    "gradient_scale": {"*": SCALES},
     "keep": {"*": tuple(FORMATS)},
     "exchange": {"dispatch": PRODUCTS, "combine": COMBINES},
     "stacked": {"*": int},
@@ -90,9 +91,10 @@ class Precision:
         """Format of the gradient of what an op reads."""
         return self._look_up("gradient", op) or "fp32"
 
-    def scale(self, op: str) -> str:
-        """Kind of the scales of activations and gradients: "float32" or "power-of-two"."""
-        return self._look_up("scale", op) or "float32"
+    def scale(self, op: str, role: str = "activation") -> str:
+        """Kind of an operand's scales, "float32" or "power-of-two".  role: or "gradient", "weight"."""
+        table = {"activation": "scale", "gradient": "gradient_scale"}.get(role, "")
+        return self._look_up(table, op) or "float32"
 
     def stacked(self, op: str) -> int:
         """How many tensors of the checkpoint lie on top of each other in an op's weights."""

@@ -89,7 +89,7 @@ class Rounding:
         """x [..., R, C] in tiles along its rows, or along its columns if turned; x itself if it is marked."""
         if not turned and self._marked(x, "fp8"):
             return x
-        block, fmt, scale = self._block(x, role, turned), self._format(role), self._scale_kind(role, at)
+        block, fmt, scale = self._block(x, role, turned), self._format(role), self.recipe.scale(at, role)
         return tile_round(x, block, fmt, scale, self._floor())
 
     def _block(self, x: Array, role: str, turned: bool = False) -> tuple[int, int]:
@@ -98,9 +98,6 @@ class Rounding:
 
     def _format(self, role: str) -> Any:
         return FORMATS[self.recipe.fp8("gradient_format" if role == "gradient" else "format")]
-
-    def _scale_kind(self, role: str, at: str) -> str:
-        return "float32" if role == "weight" else self.recipe.scale(at)
 
     def _floor(self) -> float:
         return float(self.recipe.fp8("amax_floor"))
@@ -187,7 +184,7 @@ class Rounding:
                 x,
                 self._block(x, role),
                 self._format(role),
-                scale=self._scale_kind(role, at),
+                scale=self.recipe.scale(at, role),
                 amax_floor=self._floor(),
             )
             for x, role in ((a, role_a), (b, role_b))
@@ -213,9 +210,7 @@ class Rounding:
         if not kept:
             return x
         block = self._block(x, "activation")
-        y = tile_round(
-            x, block, FORMATS[kept], scale=self._scale_kind("activation", at), amax_floor=self._floor()
-        )
+        y = tile_round(x, block, FORMATS[kept], scale=self.recipe.scale(at), amax_floor=self._floor())
         return self._mark(y, "fp8") if self.accumulate == "ideal" else y
 
     # ---- exchange ----

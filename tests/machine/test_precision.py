@@ -44,8 +44,11 @@ def test_scales_are_powers_of_two_where_the_report_says_so() -> None:
     powers = {op for op in catalogue() if recipe.scale(op) == "power-of-two"}
     assert powers == {
         "mla.out", "mla.quantise_o", "mla.keep_o", "experts.quantise_u", "experts.gate_up",
-        "experts.dispatch", "experts.combine", "experts.down",
+        "experts.dispatch",
     }  # fmt: skip
+    powers = {op for op in catalogue() if recipe.scale(op, "gradient") == "power-of-two"}
+    assert powers == {"experts.combine", "experts.down"}
+    assert recipe.scale("mla.out", "weight") == "float32"
 
 
 def test_variants_change_one_thing() -> None:

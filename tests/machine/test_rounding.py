@@ -158,7 +158,7 @@ def test_input_arrays_are_never_written_to(model: Model) -> None:
         np.testing.assert_array_equal(model.parameters.buffer, before)
 
 
-# ---- what waits for the backward, what travels --------------------------------------------------------------
+# ---- what waits for the backward, what travels ------------------------------------------------------------
 
 
 def test_the_input_of_the_last_product_waits_in_e5m6() -> None:
@@ -168,7 +168,7 @@ def test_the_input_of_the_last_product_waits_in_e5m6() -> None:
     W, d_u = draw(72, 96), draw(40, 72)
     _, d_W = machine.linear_backward(d_u, kept, W, at="mla.out")
     turned = eight(kept, (B, 1), "power-of-two")
-    np.testing.assert_array_equal(d_W, eight(d_u, (B, 1), "power-of-two").T @ turned)
+    np.testing.assert_array_equal(d_W, eight(d_u, (B, 1)).T @ turned)
 
 
 def test_swiglu_is_computed_again_from_what_was_kept() -> None:
