@@ -135,7 +135,7 @@ class BlockFormat:
             raise ValueError(f"expected {size} bytes for {count} codes, got {packed.dtype} {packed.shape}")
         digits = np.zeros((count, 8), np.uint8)
         bits = np.unpackbits(packed, bitorder="little")[: count * self.element.bits]
-        digits[:, : self.element.bits] = bits.reshape(count, -1)
+        digits[:, : self.element.bits] = bits.reshape(count, self.element.bits)
         return np.packbits(digits.reshape(-1), bitorder="little")
 
     def _checked(self, codes: Codes) -> NDArray[np.uint8]:

@@ -67,7 +67,8 @@ class LogFMT:
     intermediates and approximate logarithm of the published code are not imitated.
 
     Both: the smallest magnitude counts as at least the largest / 2^32; -0 keeps its sign; a tile of zeros is
-    all codes 0; in a tile of one magnitude that has the top code.
+    all codes 0; in a tile of one magnitude that has the top code, and comes back as exactly as a float32
+    logarithm can say it.
     """
 
     bits: int = 8
@@ -157,6 +158,7 @@ class LogFMT:
         high, low = _log2(np.where(flat, 1, largest)), _log2(np.where(flat, 1, smallest))
         log_min = np.maximum(low, high - SPAN).astype(np.float32)
         step = np.maximum((high - log_min) / (self.top - 1), 0).astype(np.float32)
+        step[high <= low] = 0  # whatever was left over from rounding log_min
         plain = (largest >= 1) | (smallest >= largest) if self.convention == "deepep" else np.zeros_like(flat)
         return log_min, step, plain
 
@@ -300,6 +302,8 @@ def sides_of(tile: list[float], fmt: LogFMT) -> tuple[float, float]:
         return 0.0, 0.0
     lowest = math.log2(high) - SPAN
     log_min = float(np.float32(max(math.log2(low), lowest) if low else lowest))
+    if low >= high:
+        return log_min, 0.0
     return log_min, float(np.float32(max((math.log2(high) - log_min) / (fmt.top - 1), 0.0)))
 
 
