@@ -45,10 +45,12 @@ ZEROS = (
 )
 
 # Work goes through panels of K and blocks of the result, so that beside operands and result a product of any
-# size takes some 50 MB: operands decoded for PANEL x (WIDE + 1) numbers of 12 to 16 bytes, and a few
-# arrays of a block.
-PANEL = (1024, 512, 2048)  # along K, M, N
-BLOCK = (16, 512)  # rows and columns of the result that stay in the cache; OpenBLAS uses one thread for them
+# size takes at most some 35 MB: PANEL's operands decoded, at 12 to 16 bytes each, and a few arrays of a block.
+PANEL = (512, 512, 2048)  # along K, M, N
+BLOCK = (
+    1 << 13,
+    512,
+)  # elements and columns of the result that stay in the cache; OpenBLAS gives them one thread
 CHUNK = 1 << 16  # products at once
 _NAN = np.uint32(0x7FFF_FFFF).view(np.float32)
 _NOTHING = -20_000  # exponent where there is no product at all
@@ -358,8 +360,9 @@ def _product(
 def _blocks_of(result: Values, a: _Operand, b: _Operand, plan: _Plan) -> None:
     """All steps along K, for one block of the panel after the other."""
     step, block = plan.unit.terms * plan.unit.group, plan.unit.scale_block
-    for n in _slices(result.shape[1], BLOCK[1]):
-        for m in _slices(result.shape[0], BLOCK[0]):
+    columns = min(BLOCK[1], result.shape[1])
+    for n in _slices(result.shape[1], columns):
+        for m in _slices(result.shape[0], max(1, BLOCK[0] // columns)):
             c = np.ascontiguousarray(result[m, n])  # [M, N] of the block
             for k in _slices(len(a.values), step):
                 c = _step(c, a.part(k, m, block), b.part(k, n, block), plan)

@@ -15,6 +15,7 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse  # noqa: E402
 import time  # noqa: E402
+import tracemalloc  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from statistics import median  # noqa: E402
 from typing import NamedTuple  # noqa: E402
@@ -23,7 +24,25 @@ import ml_dtypes  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from minidsv3.numerics import BF16, E2M1, E4M3, E5M2, E5M6, FP16, UE8M0  # noqa: E402
+from minidsv3.hardware import tensor_core  # noqa: E402
+from minidsv3.numerics import (  # noqa: E402
+    BF16,
+    E2M1,
+    E4M3,
+    E5M2,
+    E5M6,
+    FORMATS,
+    FP16,
+    MXFP4,
+    MXFP8_E4M3,
+    NVFP4,
+    UE8M0,
+    LogFMT,
+    gemm_fp8,
+    mma,
+    quantize,
+    tile_round,
+)
 
 OURS, ML, TORCH = "ours", "ml_dtypes", "torch"
 VALUES = 1 << 20
@@ -80,7 +99,89 @@ def formats() -> Iterator[Line]:
             yield Line(f"encode {fmt.name} {rounding}", VALUES, side)
 
 
-SECTIONS: dict[str, Callable[[], Iterator[Line]]] = {"formats": formats}
+def tensor_cores() -> Iterator[Line]:
+    """Multiply-adds, bit for bit; the measure of the machine: ml_dtypes casting as many float32 to E4M3."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        ("hopper-wgmma", "fp8"): [(512, 512, 512), (128, 128, 1024), (32, 32, 4096)],
+        ("hopper-wgmma", "bf16"): [(256, 256, 512)],
+        ("hopper-wgmma", "tf32"): [(256, 256, 512)],
+        ("ada", "fp8"): [(256, 256, 512)],
+        ("ampere", "bf16"): [(256, 256, 256)],
+        ("blackwell-tcgen05", "fp8"): [(256, 256, 512)],
+    }
+    for (family, name), several in shapes.items():
+        unit = tensor_core(family, name)
+        fmt = FORMATS[unit.operands[0]]
+        for M, N, K in several:
+            x, w = (rng.standard_normal(shape).astype(np.float32) * 50 for shape in ((M, K), (K, N)))
+            a, b, many = fmt.encode(x), fmt.encode(w), np.resize(x, M * N * K)
+            sides = {
+                OURS: lambda a=a, b=b, u=unit: mma(a, b, None, u),
+                ML: lambda m=many: m.astype(ml_dtypes.float8_e4m3fn),
+            }
+            yield Line(f"{family} {name} {M}x{N}x{K}", M * N * K, sides, "multiply-adds")
+    x, w = rng.standard_normal((2, 256, 1024)).astype(np.float32)
+    for accumulate in ("ideal", "promoted", "hardware"):
+        side = {OURS: lambda how=accumulate: gemm_fp8(x, w, how)}
+        yield Line(f"gemm_fp8 {accumulate}", 256 * 256 * 1024, side, "multiply-adds")
+    unit = tensor_core("hopper-wgmma", "fp8")
+    for M, N, K in ((64, 64, 1 << 16), (4096, 4096, 32)):
+        a, b = np.ones((M, K), np.uint8), np.ones((K, N), np.uint8)
+        tracemalloc.start()
+        mma(a, b, None, unit)
+        peak = (tracemalloc.get_traced_memory()[1] - 4 * M * N) / 1e6
+        tracemalloc.stop()
+        side = {OURS: lambda a=a, b=b: mma(a, b, None, unit)}
+        yield Line(f"{M}x{N}x{K}, {peak:.0f} MB beside", M * N * K, side, "multiply-adds")
+
+
+def scaling() -> Iterator[Line]:
+    """Quantise (codes and scales), round in place, and back, by tiles; ml_dtypes' is a plain cast, no scale."""
+    x = np.random.default_rng(0).standard_normal((1024, 1024)).astype(np.float32)
+    t, y = torch.from_numpy(x), x.copy()
+
+    def act_quant() -> object:
+        tiles = t.view(1024, 8, 128)
+        s = tiles.abs().amax(-1, keepdim=True).clamp(1e-4) / 448
+        return (tiles / s).to(torch.float8_e4m3fn), s
+
+    def cast() -> object:
+        return x.astype(ml_dtypes.float8_e4m3fn)
+
+    for block in ((1, 128), (128, 1), (128, 128), (1, 32), (32, 1), (32, 32)):
+        for scale in ("float32", "power-of-two"):
+            label = f"{block[0]}x{block[1]} {scale}"
+            sides = {OURS: lambda b=block, s=scale: quantize(x, b, scale=s), ML: cast}
+            torchs = {TORCH: act_quant} if (block, scale) == ((1, 128), "float32") else {}
+            yield Line(f"quantize {label}", VALUES, sides | torchs)
+            sides = {OURS: lambda b=block, s=scale: tile_round(y, b, scale=s, out=y), ML: cast}
+            yield Line(f"tile_round {label}", VALUES, sides)
+    q = quantize(x)
+    yield Line("dequantize 1x128", VALUES, {OURS: q.dequantize})
+    yield Line("regroup 1x128 to 128x1", VALUES, {OURS: lambda: q.regroup((128, 1))})
+    for fmt in (MXFP8_E4M3, MXFP4, NVFP4):
+        yield Line(f"encode {fmt.name}", VALUES, {OURS: lambda f=fmt: f.encode(x)})
+
+
+def logfmt() -> Iterator[Line]:
+    """LogFMT has no peer in Python."""
+    x = np.random.default_rng(0).standard_normal((1024, 1024)).astype(np.float32) * np.float32(0.1)
+    for fmt in (LogFMT(8), LogFMT(10), LogFMT(10, convention="deepep")):
+        label, encoded = f"logfmt-{fmt.bits} {fmt.convention}", fmt.encode(x)
+        packed = fmt.pack(encoded.codes)
+        yield Line(f"encode {label}", VALUES, {OURS: lambda f=fmt: f.encode(x)})
+        yield Line(f"decode {label}", VALUES, {OURS: lambda f=fmt, e=encoded: f.decode(e)})
+        yield Line(f"pack {label}", VALUES, {OURS: lambda f=fmt, e=encoded: f.pack(e.codes)})
+        yield Line(f"unpack {label}", VALUES, {OURS: lambda f=fmt, p=packed: f.unpack(p, VALUES)})
+
+
+SECTIONS: dict[str, Callable[[], Iterator[Line]]] = {
+    "formats": formats,
+    "scaling": scaling,
+    "logfmt": logfmt,
+    "tensor-cores": tensor_cores,
+}
 
 
 def rates(line: Line, repeats: int) -> dict[str, float]:
