@@ -21,14 +21,14 @@ EXAMPLES = [
     'minidsv3 predict "def main("',
     'minidsv3 predict "import os" --model runs/nano-0 --tokens 100 --temperature 0.8 --top-p 0.9',
     'minidsv3 predict "class " --speculative --json',
-    'minidsv3 predict "def main(" --cache fp8',
+    'minidsv3 predict "def main(" --precision fp8 --cache fp8',
 ]
 SCHEMA = "minidsv3.predict/1"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    from minidsv3.cli.models import model_argument
+    from minidsv3.cli.models import model_argument, precision_arguments
 
     parser.add_argument("prompt", metavar="PROMPT", help="text to continue; - reads it from stdin")
     model_argument(parser)
@@ -45,6 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="how latents are held (float32)",
     )
+    precision_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, not text")
 
 
@@ -52,6 +53,7 @@ def main(args: argparse.Namespace) -> int:
     """Continue the prompt."""
     from minidsv3.cli.models import open_model, prompt_ids
     from minidsv3.cli.terminal import print_json, talk
+    from minidsv3.machine import Machine
 
     if args.seed < 0:
         raise ValueError(f"expected --seed >= 0, got {args.seed}")
@@ -59,6 +61,7 @@ def main(args: argparse.Namespace) -> int:
     model, tokenizer, folder = open_model(args.model)
     ids = prompt_ids(prompt, model, tokenizer, args.tokens)
     options: dict[str, Any] = {name: getattr(args, name) for name in ("temperature", "top_p", "seed")}
+    options["machine"] = Machine(precision=args.precision, accumulate=args.accumulate)
     options |= {"speculative": args.speculative, "stop_ids": [tokenizer.eos], "cache": args.cache}
     console = talk()
     if not args.json:
@@ -70,7 +73,13 @@ def main(args: argparse.Namespace) -> int:
     cache = _cache(args.cache, model, [*ids, *result.tokens])
     if args.json:
         said = {"schema": SCHEMA, "model": str(folder), "prompt": prompt, "prompt_ids": ids, "text": text}
-        said |= {"ids": result.tokens, **drafts, "cache": cache, "wall": {"tokens_per_second": speed}}
+        said |= {
+            "ids": result.tokens,
+            **drafts,
+            "cache": cache,
+            "precision": args.precision,
+            "wall": {"tokens_per_second": speed},
+        }
         print_json(said)
         return 0
     print()

@@ -119,7 +119,8 @@ def generate(
     decoder = Decoder(machine, parameters, len(prompts), ATTENTION[attention], cache)
     run = _Run(prompts, max_new_tokens, frozenset(stop_ids), sampler, on_token or (lambda _: None))
     start = perf_counter()
-    with np.errstate(over="ignore"), blas_threads(1):  # sigmoid of a large negative number is 0: right
+    # sigmoid of a large negative number is 0: right
+    with np.errstate(over="ignore"), blas_threads(1), machine.frozen_weights():
         drafter = Drafter(decoder) if speculative else None
         _prefill(run, decoder, drafter, prefill_chunk)
         between = perf_counter()

@@ -17,7 +17,8 @@ Does not: narrow storage: a number rounded to FP8 still lies in a float32.
 Next: minidsv3.machine.signature
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,13 @@ class Machine:
         self.expert: int | None = None
         self.recomputing = False  # a forward primitive runs in the backward
         self._hardware = hardware
-        rounding = Rounding(self.recipe, self, accumulate).wrap if self.recipe.rounds else None
+        self._rounding = Rounding(self.recipe, self, accumulate) if self.recipe.rounds else None
         self._recorder = Recorder(self, [keep] if isinstance(keep, str) else keep) if trace else None
-        for wrap in (rounding, policy, self._recorder.wrap if self._recorder else None):
+        for wrap in (
+            self._rounding and self._rounding.wrap,
+            policy,
+            self._recorder.wrap if self._recorder else None,
+        ):
             if wrap is not None:
                 self._wrap_primitives(wrap)
 
@@ -95,6 +100,18 @@ class Machine:
         """Take a model's block size, unless the machine was given one."""
         if self._block is None and self.recipe.multiplies_fp8:
             self.fp8_block = fp8_block
+
+    @contextlib.contextmanager
+    def frozen_weights(self) -> Iterator[None]:
+        """Within this, weights must not change: their narrow copies are made once, as for decoding."""
+        if self._rounding is None or self._rounding.held is not None:
+            yield
+            return
+        self._rounding.held = {}
+        try:
+            yield
+        finally:
+            self._rounding.held = None
 
     def _wrap_primitives(self, wrap: Policy) -> None:
         """Shadow each primitive, and its backward, on this instance alone."""

@@ -58,6 +58,7 @@ class Rounding:
 
     def __init__(self, recipe: Precision, owner: Owner, accumulate: str) -> None:
         self.recipe, self.owner, self.accumulate = recipe, owner, accumulate
+        self.held: dict[Any, Array] | None = None  # narrow copies of weights that do not change for now
         self._marks: dict[int, tuple[weakref.ref[Array], str]] = {}
         self._logfmt = LogFMT(bits=int(recipe.combine[7:])) if recipe.combine.startswith("logfmt-") else None
 
@@ -107,10 +108,20 @@ class Rounding:
         if self._marked(W, "fp8"):
             return W
         parts = self.recipe.stacked(at)
-        return self._tiles(W.reshape(*W.shape[:-2], parts, -1, W.shape[-1]), "weight", at).reshape(W.shape)
+        stacked = W.reshape(*W.shape[:-2], parts, -1, W.shape[-1])
+        return self._hold(W, lambda: self._tiles(stacked, "weight", at).reshape(W.shape))
 
     def _bf16(self, x: Array) -> Array:
         return x if self._marked(x, "bf16") else BF16.round(x)
+
+    def _hold(self, W: Array, make: Callable[[], Array]) -> Array:
+        """A narrow copy of weights; the one made before, while the machine's weights are frozen."""
+        if self.held is None:
+            return make()
+        key = (W.ctypes.data, W.shape, W.strides)
+        if key not in self.held:
+            self.held[key] = make()
+        return self.held[key]
 
     def _write(self, y: Array, at: str) -> Array:
         """What an op writes, rounded in place."""
@@ -134,7 +145,7 @@ class Rounding:
         elif product == "fp8":
             y = function(self._tiles(x, "activation", at), self._weight(W, at), at, out)
         elif product == "bf16":
-            y = function(self._bf16(x), self._bf16(W), at, out)
+            y = function(self._bf16(x), self._hold(W, lambda: self._bf16(W)), at, out)
         else:
             y = function(x, W, at, out)
         return self._write(y, at)

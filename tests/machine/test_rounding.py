@@ -366,3 +366,21 @@ def test_a_resumed_fp8_run_is_the_same_run(tmp_path: Any) -> None:
         trainer.step()
         trainer.step()
     np.testing.assert_array_equal(whole.parameters.buffer, resumed.parameters.buffer)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_generation_in_a_precision(model: Model, precision: str) -> None:
+    """Drafts change no token, and narrow copies of weights that are made once change no bit."""
+    plain = model.generate([1, 2, 3], 12, machine=Machine(precision=precision))
+    drafted = model.generate([1, 2, 3], 12, machine=Machine(precision=precision), speculative=True)
+    assert plain.tokens == drafted.tokens
+    machine = Machine(precision=precision)
+    W = model.parameters.weights.layers[0].attention.W_O
+    x = draw(1, W.shape[1])
+    with machine.frozen_weights():
+        once, twice = (machine.linear(x, W, at="mla.out") for _ in range(2))
+    np.testing.assert_array_equal(once, twice)
+    changed = W + np.float32(0.01)
+    after = machine.linear(x, changed, at="mla.out")
+    np.testing.assert_array_equal(after, Machine(precision=precision).linear(x, changed, at="mla.out"))
+    np.testing.assert_array_equal(once, machine.linear(x, W, at="mla.out"))
