@@ -104,12 +104,12 @@ def test_rounding_is_quantising_in_every_recipe(
 
 
 @both_scales
-@pytest.mark.parametrize("block", [(1, 128), (128, 1), (32, 32), (200, 5000), (1, 1)])
+@pytest.mark.parametrize("block", [(1, 32), (32, 1), (16, 16), (100, 500), (1, 1)])
 def test_patches_meet(block: tuple[int, int], scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much is worked on at once: neither the codes nor the values depend on it."""
-    x = np.random.default_rng(3).standard_normal((3, 131, 517)).astype(np.float32)
+    x = np.random.default_rng(3).standard_normal((3, 37, 151)).astype(np.float32)
     whole, rounded = quantize(x, block, scale=scale), tile_round(x, block, scale=scale)
-    for size in (1, 700, 4096):
+    for size in (13, 700, 4096):
         monkeypatch.setattr(tiles, "PATCH", size)
         small = quantize(x, block, scale=scale)
         np.testing.assert_array_equal(small.codes, whole.codes)
