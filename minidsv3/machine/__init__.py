@@ -83,11 +83,8 @@ class Machine:
         self._hardware = hardware
         self._rounding = Rounding(self.recipe, self, accumulate) if self.recipe.rounds else None
         self._recorder = Recorder(self, [keep] if isinstance(keep, str) else keep) if trace else None
-        for wrap in (
-            self._rounding and self._rounding.wrap,
-            policy,
-            self._recorder.wrap if self._recorder else None,
-        ):
+        rounding = self._rounding.wrap if self._rounding else None
+        for wrap in (rounding, policy, self._recorder.wrap if self._recorder else None):
             if wrap is not None:
                 self._wrap_primitives(wrap)
 

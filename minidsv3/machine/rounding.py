@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from minidsv3.hardware import Hardware
 from minidsv3.machine.catalogue import catalogue
 from minidsv3.machine.precision import Precision
-from minidsv3.numerics import BF16, FORMATS, LogFMT, gemm_fp8, quantize, tile_round
+from minidsv3.numerics import BF16, FORMATS, LogFMT, Quantized, gemm_fp8, quantize, tile_round
 
 __all__ = ["ACCUMULATE", "Rounding"]
 
@@ -190,19 +190,14 @@ class Rounding:
 
     def _gemm(self, a: Array, b: Array, role_a: str, role_b: str, at: str) -> Array:
         """a [M, K], b [N, K]  ->  [M, N], summed as `accumulate` says."""
-        quantised = [
-            quantize(
-                x,
-                self._block(x, role),
-                self._format(role),
-                scale=self.recipe.scale(at, role),
-                amax_floor=self._floor(),
-            )
-            for x, role in ((a, role_a), (b, role_b))
-        ]
-        width = min(INTERVAL, *(q.block[1] for q in quantised))
-        unit = self.owner.hardware.tensor_core["fp8"]
-        y: Array = gemm_fp8(*quantised, accumulate=self.accumulate, interval=width, unit=unit)
+        floor = self._floor()
+
+        def tiled(x: Array, role: str) -> Quantized:
+            return quantize(x, self._block(x, role), self._format(role), self.recipe.scale(at, role), floor)
+
+        one, other = tiled(a, role_a), tiled(b, role_b)
+        width, unit = min(INTERVAL, one.block[1], other.block[1]), self.owner.hardware.tensor_core["fp8"]
+        y: Array = gemm_fp8(one, other, self.accumulate, interval=width, unit=unit)
         return y
 
     def _quantise(self, function: Primitive, x: Array, at: str = "") -> Array:
