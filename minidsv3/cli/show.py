@@ -15,6 +15,7 @@ Next: minidsv3.cli.show_formats
 """
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -109,12 +110,21 @@ def present(args: argparse.Namespace, title: str, picture: "RenderableType", tab
         _write_svg(args.svg, picture, title, words)
         talk().print(f"left in {args.svg}")
     if args.json:
-        print_json({"schema": f"minidsv3.show.{title.split()[0]}/1"} | dict(table))
+        print_json({"schema": f"minidsv3.show.{title.split()[0]}/1"} | _finite(dict(table)))
     elif words and os.environ.get("MINIDSV3_SCREEN_READER", "") not in ("", "0"):
         results().print(words)
     elif not args.svg:
         results().print(picture)
     return 0
+
+
+def _finite(value: Any) -> Any:
+    """The same with NaN and infinity as words, which JSON has no numbers for."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _write_svg(path: Path, picture: "RenderableType", title: str, words: str) -> None:

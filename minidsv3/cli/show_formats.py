@@ -12,7 +12,7 @@ Next: minidsv3.cli.show_scaling
 """
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from minidsv3.cli.show import Subject, present
 
@@ -107,12 +107,17 @@ def _formats_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _formats(args: argparse.Namespace) -> int:
-    from minidsv3.numerics import FORMATS
-    from minidsv3.show.format_table import FormatPage, FormatTable, format_row
+    from minidsv3.numerics import BLOCK_FORMATS, FORMATS
+    from minidsv3.numerics.integers import INTEGERS
+    from minidsv3.show.format_table import FormatPage, FormatsPage, FormatTable, SharedScales, format_row
 
-    formats = read_formats(args.name) if args.name else list(FORMATS.values())
-    picture: Any = FormatPage(formats[0]) if len(formats) == 1 else FormatTable(formats)
-    return present(args, "formats", picture, {"formats": [format_row(fmt) for fmt in formats]})
+    if args.name:
+        (fmt, *_) = read_formats(args.name)
+        return present(args, "formats", FormatPage(fmt), {"formats": [format_row(fmt)]})
+    formats = list(FORMATS.values())
+    shared = SharedScales(list(BLOCK_FORMATS.values()), list(INTEGERS.values()))
+    table = {"formats": [format_row(fmt) for fmt in formats], "shared_scales": shared.rows()}
+    return present(args, "formats", FormatsPage(FormatTable(formats), shared), table)
 
 
 SUBJECTS = {

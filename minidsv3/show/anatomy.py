@@ -56,9 +56,8 @@ class Anatomy:
         return f"0x{self.code:0{width}X}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; a value that is not finite as a word."""
-        value = self.value if np.isfinite(self.value) else str(self.value)
-        return asdict(self) | {"value": value, "hexadecimal": self.hexadecimal}
+        """Plain values for JSON."""
+        return asdict(self) | {"hexadecimal": self.hexadecimal}
 
 
 def anatomy(code: Any, fmt: NumberFormat) -> Anatomy:
@@ -115,11 +114,8 @@ class Rounding:
     verdict: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; values that are not finite as words."""
-        return {
-            name: value if not isinstance(value, float) or np.isfinite(value) else str(value)
-            for name, value in asdict(self).items()
-        }
+        """Plain values for JSON."""
+        return asdict(self)
 
 
 def round_apart(

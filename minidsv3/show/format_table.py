@@ -22,11 +22,21 @@ import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from minidsv3.numerics.block_formats import BlockFormat
 from minidsv3.numerics.formats import NumberFormat
+from minidsv3.numerics.integers import IntegerFormat
 from minidsv3.show.numbers import count, number
 from minidsv3.show.tables import facts_table, plain_table
 
-__all__ = ["CodeMap", "FormatPage", "FormatTable", "format_facts", "format_row"]
+__all__ = [
+    "CodeMap",
+    "FormatPage",
+    "FormatTable",
+    "FormatsPage",
+    "SharedScales",
+    "format_facts",
+    "format_row",
+]
 
 FIRST = ("bits", "S/E/M", "bias", "max", "min norm", "min sub")
 SECOND = ("inf", "NaN")
@@ -119,6 +129,62 @@ def _style(name: str, row: dict[str, str]) -> str:
     if name == "format":
         return "bold"
     return "yellow" if name == "status" and row["status"] != "published" else ""
+
+
+@dataclass(frozen=True)
+class SharedScales:
+    """Formats whose values share a scale, and integers, which need one: a row each."""
+
+    blocks: Sequence[BlockFormat]
+    integers: Sequence[IntegerFormat]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Plain values, for JSON and for the table."""
+        names = ("format", "values", "scale", "of", "bits")
+        mixed = (
+            (
+                f.name.upper(),
+                f.element.name.upper(),
+                f.scale.name.upper(),
+                str(f.block),
+                8 * f.bytes_per_value,
+            )
+            for f in self.blocks
+        )
+        whole = (
+            (f.name.upper(), f"{f.low} .. {f.high}", f"FP32, by {f.scale}", "a row", 8 / f.per_byte)
+            for f in self.integers
+        )
+        return [dict(zip(names, row, strict=True)) for row in (*mixed, *whole)]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = plain_table()
+        for name in ("format", "values", "scale", "of", "bits"):
+            table.add_column(name, justify="right" if name in ("of", "bits") else "left", no_wrap=True)
+        for row in self.rows():
+            table.add_row(*(f"{cell:g}" if isinstance(cell, float) else cell for cell in row.values()))
+        yield table
+
+    def describe(self) -> str:
+        """The table in words."""
+        return "\n".join("{format}: {values}, scale {scale} of {of}".format_map(row) for row in self.rows())
+
+
+@dataclass(frozen=True)
+class FormatsPage:
+    """Both tables."""
+
+    floats: FormatTable
+    shared: SharedScales
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.floats
+        yield Text("\nvalues that share a scale: of so many, bits a value with it", "bold cyan")
+        yield self.shared
+
+    def describe(self) -> str:
+        """Both in words."""
+        return f"{self.floats.describe()}\n{self.shared.describe()}"
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ Values = NDArray[np.float32]
 STEPS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.2, 0.5)  # a cell of height i lost more than this share
 HEIGHTS, PLAIN_HEIGHTS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 COLOURS = ("default", "blue", "cyan", "cyan", "green", "yellow", "yellow", "red", "bold red")
-MOST_ROWS = 24  # of the map
+MOST_ROWS, MOST_VALUES = 24, 4096  # of the map; of the matrix in JSON
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,9 @@ class ElementTable:
         digits = -(-self.quantized.fmt.bits // 4)
         for x, code, back, s in self._rows():
             scaled, returned = (number(float(f"{v:.6g}")) for v in (x / s, back))
-            error = "exact" if x == back else "flushed" if back == 0 else signed_percent(back / x - 1)
+            error = "exact" if x == back else "flushed" if back == 0 else "lost"
+            if np.isfinite(back) and x != back != 0:
+                error = signed_percent(back / x - 1)
             table.add_row(number(float(f"{x:.6g}")), scaled, f"0x{code:0{digits}X}", returned, error)
         yield table
 
@@ -225,6 +227,7 @@ class QuantisePage:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(self.title, "bold")
+        yield Text(self.about)
         yield Text()
         yield self.picture
         yield Text()
@@ -233,7 +236,7 @@ class QuantisePage:
 
     def describe(self) -> str:
         """The page in words."""
-        said = [self.title]
+        said = [self.title, self.about]
         if isinstance(self.picture, QuantisationMap):
             said.append(self.picture.describe())
         for row in self.rows:
@@ -242,17 +245,19 @@ class QuantisePage:
             )
         return "\n".join(said)
 
+    @property
+    def about(self) -> str:
+        """Largest magnitude and scales."""
+        amax, scale = float(np.abs(self.picture.x).max()), self.picture.quantized.scale
+        ends = dict.fromkeys((f"{scale.min():.4g}", f"{scale.max():.4g}"))
+        span = " .. ".join(ends)
+        return f"amax {amax:.6g}; {counted(scale.size, 'scale')}, {span}"
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; what is not finite as null."""
-        q = self.picture.quantized
-        rows = []
-        for row in self.rows:
-            plain = row.__dict__ | {"block": list(row.block)}
-            rows.append(
-                {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in plain.items()}
-            )
-        small = self.picture.x.size <= 4096
-        values = {"x": self.picture.x.tolist(), "codes": q.codes.tolist()} if small else {}
-        scales = q.scale.tolist() if bool(np.isfinite(q.scale).all()) else None
-        about = {"title": self.title, "format": q.fmt.name.upper(), "block": list(q.block), "scale": scales}
+        """Plain values for JSON; the matrix itself if it is not too large."""
+        q, x = self.picture.quantized, self.picture.x
+        rows = [row.__dict__ | {"block": list(row.block)} for row in self.rows]
+        values = {"x": x.tolist(), "codes": q.codes.tolist()} if x.size <= MOST_VALUES else {}
+        about: dict[str, Any] = {"title": self.title, "format": q.fmt.name.upper(), "block": list(q.block)}
+        about |= {"amax": float(np.abs(x).max()), "scale": q.scale.tolist()}
         return about | {"recipes": rows} | values

@@ -23,6 +23,7 @@ SMALL = {
     "accumulator": ["--k", "512", "--side", "8"],
     "microscope": ["--k", "128"],
     "codecs": ["--preset", "nano", "--batch", "1", "--seq", "8"],
+    "precision": [],
     "gradients": ["--preset", "nano", "--batch", "1", "--seq", "8", "--block", "32"],
 }
 """Subjects, and the accumulator's other picture, with options that take no time."""
