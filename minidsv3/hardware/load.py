@@ -187,4 +187,4 @@ def _tensor_core(values: Mapping[str, Quantity], format_: str, where: str) -> Te
     try:
         return replace(row, **found) if row else TensorCore(format_, **found)
     except ValueError as error:
-        raise ValueError(f"{where}.toml: tensor_core.{format_}.depth: {error}") from None
+        raise ValueError(f"{where}.toml: tensor_core.{format_}: {error}") from None

@@ -30,6 +30,9 @@ from minidsv3.config import near
 __all__ = ["OPERANDS", "TENSOR_CORES", "TensorCore", "tensor_core"]
 
 
+FP32_FRACTION = 23  # bits of an FP32 register's fraction, the widest output
+
+
 @dataclass(frozen=True)
 class TensorCore:
     """One fused step of the tensor core for operands of one format; `data/tensor_cores.toml` says more.
@@ -62,6 +65,15 @@ class TensorCore:
         step = self.terms * self.group
         if self.terms < 1 or self.depth % step:
             raise ValueError(f"expected a depth of a multiple of {step} terms, got {self.depth}")
+        if self.fraction_bits < 1 or (self.terms + 1) << (self.fraction_bits + 2) > 1 << 53:
+            found = f"{self.terms} and {self.fraction_bits}"
+            raise ValueError(f"expected terms and fraction bits whose sum float64 holds exactly, got {found}")
+        if not 1 <= self.output_fraction_bits <= FP32_FRACTION:
+            raise ValueError(
+                f"expected output fraction bits of 1 .. {FP32_FRACTION}, got {self.output_fraction_bits}"
+            )
+        if self.scale_block % (self.group if self.group > 1 else self.terms):
+            raise ValueError(f"expected scales that change between steps, got a block of {self.scale_block}")
         object.__setattr__(self, "depth", self.depth or step)
         object.__setattr__(self, "operands", tuple(self.operands) or OPERANDS.get(self.format, ()))
 

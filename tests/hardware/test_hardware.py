@@ -3,6 +3,7 @@
 import copy
 import re
 import tomllib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,29 @@ def test_a_value_beside_the_family_goes_before_it() -> None:
     assert core["fp8"].fraction_bits == 14
     assert core["fp8"].terms == 32
     assert core["bf16"] == tensor_core("hopper-wgmma", "bf16")
-    with pytest.raises(
-        ValueError, match=r"mine.toml: tensor_core.fp8.depth: expected a depth of a multiple of 5"
-    ):
+    with pytest.raises(ValueError, match=r"mine.toml: tensor_core.fp8: expected a depth of a multiple of 5"):
         read_hardware(changed("tensor_core.fp8.terms", value=5), "mine")
+
+
+@pytest.mark.parametrize(
+    ("change", "expectation"),
+    [
+        ({"terms": 0}, "expected a depth of a multiple of 0 terms, got 32"),
+        (
+            {"fraction_bits": 0},
+            "expected terms and fraction bits whose sum float64 holds exactly, got 32 and 0",
+        ),
+        (
+            {"fraction_bits": 46},
+            "expected terms and fraction bits whose sum float64 holds exactly, got 32 and 46",
+        ),
+        ({"output_fraction_bits": 24}, "expected output fraction bits of 1 .. 23, got 24"),
+        ({"scale_block": 16}, "expected scales that change between steps, got a block of 16"),
+    ],
+)
+def test_a_tensor_core_that_cannot_be(change: dict[str, Any], expectation: str) -> None:
+    with pytest.raises(ValueError, match=expectation):
+        replace(tensor_core("hopper-wgmma", "fp8"), **change)
 
 
 def test_a_file_may_give_its_values_without_a_family() -> None:

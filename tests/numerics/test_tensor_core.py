@@ -15,7 +15,7 @@ from numerics.oracle import READINGS, Number, Rules, decode, dot
 from numpy.typing import NDArray
 
 from minidsv3.hardware import TENSOR_CORES, TensorCore, load_hardware, tensor_core
-from minidsv3.numerics import BF16, E4M3, E5M2, FORMATS, mma_trace
+from minidsv3.numerics import BF16, E4M3, E5M2, FORMATS, fused_step, mma_trace
 from minidsv3.numerics import tensor_core as emulator
 from minidsv3.numerics.tensor_core import ZEROS, mma
 
@@ -476,7 +476,7 @@ def test_blocks_and_panels_do_not_show(
     assert whole.flags.c_contiguous
     monkeypatch.setattr(emulator, "PANEL", (unit.depth, 16, 20))
     monkeypatch.setattr(emulator, "BLOCK", (36, 7))
-    monkeypatch.setattr(emulator, "CHUNK", 3 * unit.terms * 7)
+    monkeypatch.setattr(fused_step, "CHUNK", 3 * unit.terms * 7)
     np.testing.assert_array_equal(mma(a, b, c, unit).view(np.uint32), whole.view(np.uint32))
     turned = mma(np.asfortranarray(a), np.asfortranarray(b), np.asfortranarray(c), unit)
     np.testing.assert_array_equal(turned, whole)
