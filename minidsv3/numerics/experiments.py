@@ -88,13 +88,16 @@ class SumError:
 def with_fraction_bits(unit: TensorCore, bits: int) -> TensorCore:
     """The unit with another accumulator: so many fraction bits in the alignment, and in the output if fewer.
 
-    A unit whose output is cut to its own fraction bits, as FP8 on Hopper, keeps doing so.
+    A unit whose output is cut to its own fraction bits, as FP8 on Hopper, keeps doing so. What was measured
+    of the unit is no evidence for the other one.
     """
     if not 1 <= bits <= 35:
         raise ValueError(f"expected 1 .. 35 fraction bits, got {bits}")
     cut = unit.output_fraction_bits == unit.fraction_bits
     out = min(bits, 23) if cut else min(unit.output_fraction_bits, bits)
-    return replace(unit, fraction_bits=bits, output_fraction_bits=out)
+    if (bits, out) == (unit.fraction_bits, unit.output_fraction_bits):
+        return unit
+    return replace(unit, fraction_bits=bits, output_fraction_bits=out, silicon="", status="assumed")
 
 
 def accumulation_errors(

@@ -11,8 +11,8 @@ Does: run forward and backward, compare. Does not: train with the rounding (`run
     >>> config = ModelConfig.preset("nano", n_layers=2, n_mtp_layers=0)
     >>> parameters = Parameters.initialise(config, np.random.default_rng(0))
     >>> ids = np.arange(18, dtype=np.intp).reshape(2, 9)
-    >>> sorted(activations(parameters, ids, ["mla.out", "experts.down"]).items())[1][1].shape
-    (32, 128)
+    >>> {op: x.shape for op, x in activations(parameters, ids, ["mla.out", "dense.down"]).items()}
+    {'mla.out': (32, 128), 'dense.down': (16, 128)}
 
 Next: minidsv3.interpreter
 """
@@ -80,22 +80,28 @@ class CodecRow:
 def activations(parameters: Parameters, ids: NDArray[np.intp], patterns: Sequence[str]) -> dict[str, Values]:
     """What ops wrote in a forward pass, the rows of all layers and experts under each other: op -> [R, C].
 
-    ids: [B, T + 1], the last column only targets. ValueError for a pattern that fits no op that ran.
+    ids: [B, T + 1], the last column only targets. In the order of the patterns. An op that wrote rows of
+    several widths, as attention scores are, has an entry for each, `mla.scores [64]`. ValueError for a pattern
+    that fits no op that ran.
     """
     machine = Machine(trace=True, keep=patterns)
     with np.errstate(over="ignore"):
         loss_forward(machine, parameters, ids, LOSS)
-    found: dict[str, list[Values]] = {}
+    found: dict[str, dict[int, list[Values]]] = {}
     for row in machine.trace:
         if row.value is not None and row.value.dtype == np.float32 and row.value.ndim:
-            found.setdefault(row.op, []).append(row.value.reshape(-1, row.value.shape[-1]))
+            width = row.value.shape[-1]
+            found.setdefault(row.op, {}).setdefault(width, []).append(row.value.reshape(-1, width))
+    named: dict[str, Values] = {}
     for pattern in patterns:
-        if not fnmatch.filter(found, pattern):
-            known = sorted({row.op for row in machine.trace})
-            raise ValueError(
-                f"expected ops of a forward pass, got none that match {pattern!r}: {near(pattern, known)}"
-            )
-    return {op: np.concatenate(values) for op, values in found.items()}
+        ops = fnmatch.filter(found, pattern)
+        if not ops:
+            known = near(pattern, sorted({row.op for row in machine.trace}))
+            raise ValueError(f"expected ops of a forward pass, got none that match {pattern!r}: {known}")
+        for op in ops:
+            for width, values in found[op].items():
+                named[op if len(found[op]) == 1 else f"{op} [{width}]"] = np.concatenate(values)
+    return named
 
 
 def activation_codecs(
@@ -106,9 +112,7 @@ def activation_codecs(
 ) -> list[CodecRow]:
     """The codecs on each op's activations, in the order of the patterns."""
     found = activations(parameters, ids, patterns)
-    ops = [op for pattern in patterns for op in fnmatch.filter(found, pattern)]
-    rows = {op: found[op] for op in ops}
-    return [CodecRow(op, (len(x), x.shape[1]), codec_errors(x, codecs)) for op, x in rows.items()]
+    return [CodecRow(op, (len(x), x.shape[1]), codec_errors(x, codecs)) for op, x in found.items()]
 
 
 # ---- gradients --------------------------------------------------------------------------------------------

@@ -60,7 +60,9 @@ def test_more_bits_less_error() -> None:
 
 
 def test_a_narrower_unit_keeps_its_habits() -> None:
-    assert with_fraction_bits(FP8, 16).output_fraction_bits == 16
+    other = with_fraction_bits(FP8, 16)
+    assert (other.output_fraction_bits, other.silicon, other.status) == (16, "", "assumed")
+    assert with_fraction_bits(FP8, 13) is FP8
     assert with_fraction_bits(FP8, 30).output_fraction_bits == 23
     bf16 = load_hardware("h800").tensor_core["bf16"]
     assert with_fraction_bits(bf16, 13).output_fraction_bits == 13

@@ -31,6 +31,12 @@ def test_activations_are_those_of_every_layer_and_expert() -> None:
         activations(PARAMETERS, IDS, ["mla.outt"])
 
 
+def test_rows_of_several_widths_stay_apart() -> None:
+    found = activations(PARAMETERS, IDS, ["mla.softmax", "mla.out"])
+    assert list(found) == ["mla.softmax [32]", "mla.softmax [31]", "mla.out"]
+    assert all(name.endswith(f"[{x.shape[1]}]") for name, x in list(found.items())[:2])
+
+
 def test_codecs_order_as_their_bits_do() -> None:
     rows = activation_codecs(PARAMETERS, IDS)
     assert [row.op for row in rows] == list(BRANCHES)
