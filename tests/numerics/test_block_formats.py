@@ -84,6 +84,7 @@ def test_zeros_and_signs(fmt: BlockFormat) -> None:
     x = np.zeros((2, 50), np.float32)
     x[:, ::3] = -0.0
     np.testing.assert_array_equal(fmt.round(x).view(np.uint32), x.view(np.uint32))
+    assert not fmt.encode(x).scales.any()  # the lowest scale there is
     x[1] = gaussian(50)
     assert (np.signbit(fmt.round(x)) == np.signbit(x)).all()
 

@@ -268,6 +268,13 @@ def test_ends_of_float32(scale: float) -> None:
     np.testing.assert_allclose(LogFMT(8).round(x), x, rtol=0.01, atol=2e-45)
 
 
+def test_the_largest_float32_alone() -> None:
+    """Its logarithm rounds to 128, and 2^128 is infinity; it comes back as itself."""
+    x = np.full((1, 128), np.finfo(np.float32).max)
+    assert LogFMT(8).encode(x).log_min.item() == 128
+    np.testing.assert_array_equal(LogFMT(8).round(x), x)
+
+
 # ---- bad input ---------------------------------------------------------------------------------------------
 
 
