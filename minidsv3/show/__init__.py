@@ -4,7 +4,9 @@ Every picture is a function of its data. One object serves all: colours on a ter
 same meaning without colour, ASCII where the encoding has no more, plain text, and SVG with a description.
 Widths from 60 columns on. Only this room and the command line import rich.
 
-Reading order: numbers, chart, curve, chips, tables, dashboard, report, svg.
+Reading order: numbers, chart, curve, chips, tables; for numbers in few bits anatomy, bits, number_line,
+format_table, quantisation_map, logfmt_tile, accumulator, microscope, plot, measurements; for training
+dashboard, report, comparison, recipe_table; svg.
 
     >>> from minidsv3.show.svg import plain_text
     >>> plain_text(Bar(0.75, width=8), ascii_only=True)

@@ -130,6 +130,16 @@ class Profile:
         pad = " " * (LABEL + 1)
         return [Text(pad + "".join(names).rstrip(), "dim"), Text(pad + "".join(ticks).rstrip(), "dim")]
 
+    def uneven(self) -> list[str]:
+        """Octaves whose number of values is no power of two: where codes of NaN cut the last one short."""
+        octaves, said = range(self.first, self.last + 1), []
+        for fmt in self.formats:
+            for k, n in zip(octaves, values_by_octave(fmt, octaves).tolist(), strict=True):
+                if n & (n - 1):
+                    up = 1 << n.bit_length()
+                    said.append(f"{fmt.name.upper()}: {n} values from 2^{k} on, not {up}")
+        return said
+
     def describe(self) -> str:
         """The profile in words."""
         said = []
@@ -140,7 +150,7 @@ class Profile:
                 f"{fmt.name.upper()}: {1 << fmt.fraction_bits} values an octave from {normal} to "
                 f"{number(fmt.largest)}, fewer below, down to 2^{low}."
             )
-        return " ".join(said)
+        return " ".join([*said, *self.uneven()])
 
 
 # ---- linear -----------------------------------------------------------------------------------------------
@@ -247,6 +257,7 @@ class LinePage:
         plain = options.ascii_only
         yield Text("bits of fraction in each octave (3: it has 2^3 values)", "bold cyan")
         yield self.profile
+        yield from (Text(line, "dim") for line in self.profile.uneven())
         yield Text()
         bounds = f"from {number(self.line.start)} to {number(self.line.stop)}"
         yield Text(f"every value {bounds}", "bold cyan")

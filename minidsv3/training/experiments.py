@@ -81,8 +81,8 @@ def activations(parameters: Parameters, ids: NDArray[np.intp], patterns: Sequenc
     """What ops wrote in a forward pass, the rows of all layers and experts under each other: op -> [R, C].
 
     ids: [B, T + 1], the last column only targets. In the order of the patterns. An op that wrote rows of
-    several widths, as attention scores are, has an entry for each, `mla.scores [64]`. ValueError for a pattern
-    that fits no op that ran.
+    several widths, as attention scores are, has an entry for each, `mla.scores [64]`. ValueError for a
+    pattern that fits no op that ran.
     """
     machine = Machine(trace=True, keep=patterns)
     with np.errstate(over="ignore"):

@@ -216,6 +216,10 @@ def test_the_table_says_which_codes_are_what(fmt: NumberFormat) -> None:
     assert row["largest"] == values[np.isfinite(values)].max()
 
 
+def test_an_octave_cut_short_is_said_to_be() -> None:
+    assert Profile([E4M3, E5M2, FP16, E2M1], -12, 16).uneven() == ["E4M3: 7 values from 2^8 on, not 8"]
+
+
 def test_a_line_says_where_the_picture_ends() -> None:
     text = plain_text(Profile([BF16], -4, 4), 80)
     assert "<" in text
