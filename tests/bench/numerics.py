@@ -137,7 +137,7 @@ def tensor_cores() -> Iterator[Line]:
 
 
 def scaling() -> Iterator[Line]:
-    """Quantise (codes and scales), round in place, and back, by tiles; ml_dtypes' is a plain cast, no scale."""
+    """Quantise (codes and scales), round in place, and back, by tiles; ml_dtypes casts only, unscaled."""
     x = np.random.default_rng(0).standard_normal((1024, 1024)).astype(np.float32)
     t, y = torch.from_numpy(x), x.copy()
 
