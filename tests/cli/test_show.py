@@ -13,6 +13,7 @@ import pytest
 from minidsv3.cli import main
 from minidsv3.cli.show import SUBJECTS
 
+RUN = "RUN"  # stands for the folder of a finished run
 SMALL = {
     "bits": ["0.3"],
     "numberline": [],
@@ -22,16 +23,16 @@ SMALL = {
     "logfmt": [],
     "accumulator": ["--k", "512", "--side", "8"],
     "microscope": ["--k", "128"],
-    "codecs": ["--preset", "nano", "--batch", "1", "--seq", "8"],
+    "codecs": ["--model", RUN, "--batch", "1", "--seq", "8"],
     "precision": [],
-    "gradients": ["--preset", "nano", "--batch", "1", "--seq", "8", "--block", "32"],
+    "gradients": ["--model", RUN, "--batch", "1", "--seq", "8", "--block", "32"],
 }
 """Subjects, and the accumulator's other picture, with options that take no time."""
 
 
-def words(name: str, *more: str) -> list[str]:
+def words(name: str, run: Path, *more: str) -> list[str]:
     front = ["accumulator", "--microscope"] if name == "microscope" else [name]
-    return ["show", *front, *SMALL[name], *more]
+    return ["show", *front, *(str(run) if word == RUN else word for word in SMALL[name]), *more]
 
 
 def out_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -52,28 +53,34 @@ def test_every_subject_is_tried() -> None:
 @pytest.mark.parametrize("width", [60, 80, 120])
 @pytest.mark.parametrize("name", SMALL)
 def test_pictures_fit(
-    name: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    width: int,
+    finished_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    lines = out_of(words(name), capsys).splitlines()
+    lines = out_of(words(name, finished_run), capsys).splitlines()
     assert len(lines) > 8
     assert max(map(len, lines)) <= width
     assert not [line for line in lines if "…" in line]
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_json_is_one_object_and_the_same_twice(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    table = json_of(words(name), capsys)
+def test_json_is_one_object_and_the_same_twice(
+    name: str, finished_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = json_of(words(name, finished_run), capsys)
     subject = "accumulator" if name == "microscope" else name
     assert str(table["schema"]).startswith(f"minidsv3.show.{subject}")
     if name != "gradients":  # sums of threads
-        assert table == json_of(words(name), capsys)
+        assert table == json_of(words(name, finished_run), capsys)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_svg(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_svg(name: str, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "picture.svg"
-    assert out_of(words(name, "--svg", str(file)), capsys) == ""
+    assert out_of(words(name, finished_run, "--svg", str(file)), capsys) == ""
     root = ET.fromstring(file.read_text(encoding="utf-8"))
     space = "{http://www.w3.org/2000/svg}"
     assert (root.findtext(f"{space}title") or "").startswith("minidsv3 show ")
@@ -82,10 +89,10 @@ def test_svg(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize("name", SMALL)
 def test_words_for_a_screen_reader(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MINIDSV3_SCREEN_READER", "1")
-    said = out_of(words(name), capsys)
+    said = out_of(words(name, finished_run), capsys)
     assert said.strip()
     assert not re.search(r"[│┌└├█▁▄●]", said)
     assert "----" not in said
@@ -133,7 +140,7 @@ def test_help_has_examples_that_run(name: str, capsys: pytest.CaptureFixture[str
         (["accumulator", "--microscope", "--operands", "cauchy"], "expected operands, got 'cauchy'"),
         (["accumulator", "--hardware", "blackwell-tcgen05", "--unit", "mxf8f6f4"], "without block scales"),
         (["codecs", "--preset", "nano", "--model", "x"], "got both: nano and x"),
-        (["codecs", "--preset", "nano", "--op", "mla.outt"], "did you mean 'mla.out'"),
+        (["codecs", "--preset", "nano", "--seq", "2", "--op", "mla.outt"], "did you mean 'mla.out'"),
         (["codecs", "--preset", "v3"], "at most 100,000,000 parameters"),
         (["gradients", "--preset", "nano", "--block", "0"], "--block >= 1, got 0"),
         (["gradients", "--preset", "nano", "--seq", "1"], "--seq >= 2"),
@@ -206,7 +213,10 @@ def test_a_trained_model(subject: str, finished_run: Path, capsys: pytest.Captur
         errors = table["rows"][0]["errors"]  # type: ignore[index]
         assert errors["LogFMT-8"]["relative_rms"] < errors["E4M3"]["relative_rms"]
     assert "UNTRAINED" not in out_of(arguments, capsys)
-    bare = json_of(["show", subject, "--preset", "nano", "--seq", "4", "--batch", "1"], capsys)
+
+
+def test_random_weights_are_called_so(capsys: pytest.CaptureFixture[str]) -> None:
+    bare = json_of(["show", "codecs", "--preset", "nano", "--seq", "4", "--batch", "1"], capsys)
     assert "UNTRAINED" in str(bare["source"])
 
 
