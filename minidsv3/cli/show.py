@@ -72,7 +72,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     closing = "`minidsv3 show SUBJECT --help` tells more."
     parser.epilog = f"subjects:\n{table}\n\n{parser.epilog}\n\n{closing}"
     parser.usage = "minidsv3 show SUBJECT ..."
-    parser.add_argument("subject", metavar="SUBJECT", help="what to show")
+    parser.add_argument("subject", nargs="?", metavar="SUBJECT", help="what to show")
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
@@ -80,6 +80,8 @@ def main(args: argparse.Namespace) -> int:
     """Show the subject."""
     from minidsv3.config import near
 
+    if args.subject is None:
+        raise ValueError(f"expected a subject to show: {', '.join(SUBJECTS)}")
     if args.subject not in SUBJECTS:
         raise ValueError(f"expected a subject, got {args.subject!r}: {near(args.subject, list(SUBJECTS))}")
     module = import_module(f"minidsv3.cli.{SUBJECTS[args.subject][0]}")

@@ -40,7 +40,7 @@ def read_block(text: str) -> tuple[int, int]:
 
 
 def _source_arguments(parser: argparse.ArgumentParser, kind: str, rows: int, columns: int) -> None:
-    parser.add_argument("--values", metavar="X,X,…", help="one row of values, in place of random ones")
+    parser.add_argument("--values", metavar="X,X,..", help="one row of values, in place of random ones")
     parser.add_argument("--random", default=kind, metavar="KIND", help=f"gaussian or outliers ({kind})")
     parser.add_argument(
         "--growth", type=float, default=1e5, help="how many times as large an outlier channel is (100000)"

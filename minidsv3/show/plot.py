@@ -117,7 +117,8 @@ class LogPlot:
     def _ticks(self, columns: int) -> str:
         """The x of the points, as many as fit."""
         left, right = self._columns()
-        xs, line = sorted({x for points in self.series.values() for x, _ in points}), [" "] * (columns + 6)
+        xs = sorted({x for points in self.series.values() for x, _ in points})
+        xs, line = [x for x in xs if x == int(x)] or xs, [" "] * (columns + 6)
         free = 0
         for x in xs:
             name, at = f"{x:g}", round((math.log2(x) - left) / (right - left) * (columns - 1))
