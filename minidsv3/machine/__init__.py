@@ -28,7 +28,7 @@ from minidsv3.hardware import Hardware, load_hardware
 from minidsv3.machine import primitives as p
 from minidsv3.machine.catalogue import Op, catalogue, look_up, symbols
 from minidsv3.machine.precision import Precision, load_precision, precision_names
-from minidsv3.machine.rounding import ACCUMULATE, Rounding
+from minidsv3.machine.rounding import ACCUMULATE, Rounding, place_of
 from minidsv3.machine.trace import Recorder, Row, Trace
 
 __all__ = [
@@ -98,6 +98,20 @@ class Machine:
         if self._block is None and self.recipe.multiplies_fp8:
             self.fp8_block = fp8_block
 
+    def narrow_copies(self, products: Iterable[tuple[str, p.Array]]) -> dict[Any, p.Array]:
+        """Narrow copies of weights, as V3 makes them once a step, for `hold`.
+
+        products: op and weights of each, `minidsv3.model.parameters.product_weights`.
+        """
+        if self._rounding is None:
+            return {}
+        return {place_of(W): self._rounding.narrow(W, at) for at, W in products}
+
+    def hold(self, copies: dict[Any, p.Array]) -> None:
+        """Read these copies in place of the weights they are of, which must not change from here on."""
+        if self._rounding is not None:
+            self._rounding.held = dict(copies)
+
     @contextlib.contextmanager
     def frozen_weights(self) -> Iterator[None]:
         """Within this, weights must not change: their narrow copies are made once, as for decoding."""
@@ -137,6 +151,10 @@ class Machine:
         return self._recorder.rows
 
     linear, linear_backward = staticmethod(p.linear), staticmethod(p.linear_backward)
+    grouped_linear, grouped_linear_backward = (
+        staticmethod(p.grouped_linear),
+        staticmethod(p.grouped_linear_backward),
+    )
     contract, contract_backward = staticmethod(p.contract), staticmethod(p.contract_backward)
     embedding, embedding_backward = staticmethod(p.embedding), staticmethod(p.embedding_backward)
     rmsnorm, rmsnorm_backward = staticmethod(p.rmsnorm), staticmethod(p.rmsnorm_backward)

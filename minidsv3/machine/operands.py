@@ -70,7 +70,7 @@ def forward_operands(recipe: Precision, width: int, op: Op, dtypes: Sequence[str
         return [Stored(name) for name in dtypes]
     result = Stored(recipe.result(op.id))
     match op.primitive:
-        case "linear":
+        case "linear" | "grouped_linear":
             return [*_factors(recipe, width, op, "activation"), result]
         case "contract" | "softmax":
             return [*[Stored("bf16")] * (len(dtypes) - 1), result]
@@ -103,7 +103,7 @@ def backward_operands(
         return [Stored(dtypes[i]) for i in numbers]
     written = Stored("fp32" if op.kinds[row.writes] == "weight" else recipe.gradient(op.id))
     match op.primitive:
-        case "linear":
+        case "linear" | "grouped_linear":
             return [*_backward_factors(recipe, width, op, row), written]
         case "dispatch":
             return [_travelling(recipe, width), written]

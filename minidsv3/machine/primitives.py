@@ -20,6 +20,7 @@ Next: minidsv3.machine.precision
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +58,33 @@ def linear_backward(
 ) -> tuple[Array, Array]:
     """Dgrad and Wgrad.  d_y: [N, R]  ->  d_x [N, D], d_W [R, D], in the arrays given if they are."""
     return np.matmul(d_y, W, out=d_x), np.matmul(d_y.T, x, out=d_W)
+
+
+def grouped_linear(x: Array, W: Array, bounds: list[int], at: str = "") -> Array:
+    """Each expert's rows times its own weights; expert e has the rows bounds[e] .. bounds[e + 1].
+
+    x: [P, D]  W: [E, R, D]  ->  [P, R].
+    """
+    y = np.empty((len(x), W.shape[1]), x.dtype)  # [P, R]
+    for e, (start, stop) in enumerate(pairwise(bounds)):
+        if start < stop:
+            linear(x[start:stop], W[e], out=y[start:stop])
+    return y
+
+
+def grouped_linear_backward(
+    d_y: Array, x: Array, W: Array, bounds: list[int], at: str = "", d_W: Array | None = None
+) -> tuple[Array, Array]:
+    """d_y: [P, R]  ->  d_x [P, D], d_W [E, R, D]; the gradient of an expert without rows is zero."""
+    d_x = np.empty(x.shape, x.dtype)  # [P, D]
+    d_W = np.empty(W.shape, W.dtype) if d_W is None else d_W  # [E, R, D]
+    for e, (start, stop) in enumerate(pairwise(bounds)):
+        if start < stop:
+            here = slice(start, stop)
+            linear_backward(d_y[here], x[here], W[e], d_x=d_x[here], d_W=d_W[e])
+        else:
+            d_W[e] = 0
+    return d_x, d_W
 
 
 def contract(a: Array, b: Array, at: str = "") -> Array:
@@ -410,7 +438,7 @@ def average(mean: Array, w: Array, part: float, at: str = "") -> Array:
 
 
 PRIMITIVES = (
-    "linear", "contract", "embedding", "rmsnorm", "rope", "softmax", "sigmoid", "swiglu", "add", "top_k",
-    "dispatch", "scale", "combine", "renormalise", "balance", "cross_entropy", "adamw",
+    "linear", "grouped_linear", "contract", "embedding", "rmsnorm", "rope", "softmax", "sigmoid", "swiglu",
+    "add", "top_k", "dispatch", "scale", "combine", "renormalise", "balance", "cross_entropy", "adamw",
     "average", "quantise", "keep", "copy_weight",
 )  # fmt: skip

@@ -20,8 +20,9 @@ Next: minidsv3.machine.trace
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,15 +31,25 @@ from numpy.typing import NDArray
 from minidsv3.hardware import Hardware
 from minidsv3.machine.catalogue import catalogue
 from minidsv3.machine.precision import Precision
-from minidsv3.numerics import BF16, FORMATS, LogFMT, Quantized, gemm_fp8, quantize, tile_round
+from minidsv3.numerics import (
+    BF16,
+    FORMATS,
+    LogFMT,
+    Quantized,
+    gemm_fp8,
+    quantize,
+    tile_round,
+    tile_round_both,
+    tile_round_groups,
+)
 
-__all__ = ["ACCUMULATE", "Rounding"]
+__all__ = ["ACCUMULATE", "Rounding", "place_of"]
 
 Array = NDArray[Any]
 Primitive = Callable[..., Any]
 ACCUMULATE = ("ideal", "promoted", "hardware")
 INTERVAL = 128  # N_C of the report, terms between two promotions
-PIECE = 1 << 16  # numbers rounded at a time, so that they stay in the cache
+PIECE = 1 << 18  # numbers rounded at a time, so that they stay in the cache
 # float32 to BF16: the upper 16 bits stay
 _CUT, _ONE, _BELOW_HALF, _KEPT = np.uint32(16), np.uint32(1), np.uint32(0x7FFF), np.uint32(0xFFFF_0000)
 
@@ -103,25 +114,28 @@ class Rounding:
     def _floor(self) -> float:
         return float(self.recipe.fp8("amax_floor"))
 
+    def narrow(self, W: Array, at: str) -> Array:
+        """The copy of weights [..., R, D] that a product reads: in blocks, each stacked tensor by itself."""
+        product = self.recipe.product(at)
+        if product == "fp8" and self.accumulate == "ideal":
+            parts = self.recipe.stacked(at)
+            stacked = np.ascontiguousarray(W).reshape(*W.shape[:-2], parts, -1, W.shape[-1])
+            return self._tiles(stacked, "weight", at).reshape(W.shape)
+        return BF16.round(W) if product == "bf16" else W
+
     def _weight(self, W: Array, at: str) -> Array:
-        """W [..., R, D] in blocks, each of its stacked tensors by itself."""
-        if self._marked(W, "fp8"):
+        """The narrow copy, made here, or before if the machine's weights are frozen."""
+        if self._marked(W, self.recipe.product(at)):
             return W
-        parts = self.recipe.stacked(at)
-        stacked = W.reshape(*W.shape[:-2], parts, -1, W.shape[-1])
-        return self._hold(W, lambda: self._tiles(stacked, "weight", at).reshape(W.shape))
+        if self.held is None:
+            return self.narrow(W, at)
+        key = place_of(W)
+        if key not in self.held:
+            self.held[key] = self.narrow(W, at)
+        return self.held[key]
 
     def _bf16(self, x: Array) -> Array:
         return x if self._marked(x, "bf16") else BF16.round(x)
-
-    def _hold(self, W: Array, make: Callable[[], Array]) -> Array:
-        """A narrow copy of weights; the one made before, while the machine's weights are frozen."""
-        if self.held is None:
-            return make()
-        key = (W.ctypes.data, W.shape, W.strides)
-        if key not in self.held:
-            self.held[key] = make()
-        return self.held[key]
 
     def _write(self, y: Array, at: str) -> Array:
         """What an op writes, rounded in place."""
@@ -145,7 +159,7 @@ class Rounding:
         elif product == "fp8":
             y = function(self._tiles(x, "activation", at), self._weight(W, at), at, out)
         elif product == "bf16":
-            y = function(self._bf16(x), self._hold(W, lambda: self._bf16(W)), at, out)
+            y = function(self._bf16(x), self._weight(W, at), at, out)
         else:
             y = function(x, W, at, out)
         return self._write(y, at)
@@ -159,20 +173,91 @@ class Rounding:
             multiply = self._fp8_backward if self.accumulate == "ideal" else self._emulated_backward
             d_x, d_W = multiply(d_y, x, W, at, d_x, d_W)
         elif product == "bf16":
-            d_x, d_W = function(BF16.round(d_y), self._bf16(x), self._bf16(W), at, d_x, d_W)
+            d_x, d_W = function(BF16.round(d_y), self._bf16(x), self._weight(W, at), at, d_x, d_W)
         else:
             d_x, d_W = function(d_y, x, W, at, d_x, d_W)
         return self._descend(d_x, at), d_W
+
+    def _grouped_linear(
+        self, function: Primitive, x: Array, W: Array, bounds: list[int], at: str = ""
+    ) -> Array:
+        product = self.recipe.product(at)
+        if product == "fp8" and self.accumulate != "ideal":
+            y = np.empty((len(x), W.shape[1]), x.dtype)
+            for e, here in _groups(bounds):
+                y[here] = self._gemm(x[here], W[e], "activation", "weight", at)
+        elif product == "fp8":
+            y = function(self._tiles(x, "activation", at), self._weight(W, at), bounds, at)
+        elif product == "bf16":
+            y = function(self._bf16(x), self._weight(W, at), bounds, at)
+        else:
+            y = function(x, W, bounds, at)
+        return self._write(y, at)
+
+    def _grouped_linear_backward(
+        self, function: Primitive, d_y: Array, x: Array, W: Array, bounds: list[int], at: str = "",
+        d_W: Array | None = None,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        product = self.recipe.product(at)
+        if product == "fp8":
+            d_x, d_W = self._fp8_grouped_backward(d_y, x, W, bounds, at, d_W)
+        elif product == "bf16":
+            d_x, d_W = function(BF16.round(d_y), self._bf16(x), self._weight(W, at), bounds, at, d_W)
+        else:
+            d_x, d_W = function(d_y, x, W, bounds, at, d_W)
+        return self._descend(d_x, at), d_W
+
+    def _fp8_grouped_backward(
+        self, d_y: Array, x: Array, W: Array, bounds: list[int], at: str, d_W: Array | None
+    ) -> tuple[Array, Array]:
+        """As `_fp8_backward` of each expert; tiles along the tokens begin anew with each expert's rows."""
+        d_x = np.empty(x.shape, x.dtype)
+        d_W = np.empty(W.shape, W.dtype) if d_W is None else d_W
+        for e in set(range(len(W))) - {e for e, _ in _groups(bounds)}:
+            d_W[e] = 0
+        if self.accumulate != "ideal" or not self._tiled("gradient", "activation"):
+            multiply = self._fp8_backward if self.accumulate == "ideal" else self._emulated_backward
+            for e, here in _groups(bounds):
+                multiply(d_y[here], x[here], W[e], at, d_x[here], d_W[e])
+            return d_x, d_W
+        rows, turned_d_y = self._both_tilings(d_y, "gradient", at, bounds)
+        kept, weights = self._tiles(x, "activation", at), self._weight(W, at)
+        turned_x = self._turned(kept, "activation", at, bounds)
+        for e, here in _groups(bounds):
+            np.matmul(rows[here], weights[e], out=d_x[here])
+            np.matmul(turned_d_y[here].T, turned_x[here], out=d_W[e])
+        return d_x, d_W
+
+    def _tiled(self, *roles: str) -> bool:
+        return all(self.recipe.fp8(role) == "tile" for role in roles)
+
+    def _turned(self, x: Array, role: str, at: str, bounds: list[int]) -> Array:
+        """x [P, C] in tiles along the columns that begin anew at each bound."""
+        height, scale = self.owner.fp8_block, self.recipe.scale(at, role)
+        return tile_round_groups(x, bounds, height, self._format(role), scale, self._floor())
 
     def _fp8_backward(
         self, d_y: Array, x: Array, W: Array, at: str, d_x: Array | None, d_W: Array | None
     ) -> tuple[Array, Array]:
         """Dgrad on tiles along the rows, Wgrad on the same numbers in tiles along the tokens."""
-        d_x = np.matmul(self._tiles(d_y, "gradient", at), self._weight(W, at), out=d_x)
+        rows, turned = self._both_tilings(d_y, "gradient", at)
+        d_x = np.matmul(rows, self._weight(W, at), out=d_x)
         kept = self._tiles(x, "activation", at)  # [N, D] as the forward had it, 1 x b
         again = self._tiles(kept, "activation", at, turned=True)  # [N, D] dequantised, quantised b x 1
-        d_W = np.matmul(self._tiles(d_y, "gradient", at, turned=True).T, again, out=d_W)
+        d_W = np.matmul(turned.T, again, out=d_W)
         return d_x, d_W
+
+    def _both_tilings(
+        self, x: Array, role: str, at: str, bounds: list[int] | None = None
+    ) -> tuple[Array, Array]:
+        """x [N, R] in tiles along its rows, and in tiles along the tokens that begin anew at each bound."""
+        if self._tiled(role) and not self._marked(x, "fp8"):
+            fmt, scale = self._format(role), self.recipe.scale(at, role)
+            return tile_round_both(x, self.owner.fp8_block, fmt, scale, self._floor(), bounds)
+        rows = self._tiles(x, role, at)
+        if bounds is None:
+            return rows, self._tiles(x, role, at, turned=True)
+        return rows, self._turned(x, role, at, bounds)
 
     def _emulated_backward(
         self, d_y: Array, x: Array, W: Array, at: str, d_x: Array | None, d_W: Array | None
@@ -206,10 +291,8 @@ class Rounding:
         return x
 
     def _copy_weight(self, function: Primitive, W: Array, at: str = "") -> Array:
-        product = self.recipe.product(at)
-        if product == "fp8" and self.accumulate == "ideal":
-            return self._mark(self._weight(W, at), "fp8")
-        return self._mark(BF16.round(W), "bf16") if product == "bf16" else W
+        copy = self._weight(W, at)
+        return copy if copy is W else self._mark(copy, self.recipe.product(at))
 
     def _keep(self, function: Primitive, x: Array, at: str = "") -> Array:
         kept = self.recipe.kept(at)
@@ -279,6 +362,18 @@ class Rounding:
     _contract = _embedding = _rope = _softmax = _sigmoid = _add = _scale = _result
     _rmsnorm_backward = _scale_backward = _first_gradient
     _rope_backward = _softmax_backward = _swiglu_backward = _sigmoid_backward = _gradient
+
+
+def place_of(W: Array) -> tuple[Any, ...]:
+    """Where an array lies and how: what tells weights apart, of which there are new views at every use."""
+    return W.ctypes.data, W.shape, W.strides
+
+
+def _groups(bounds: list[int]) -> Iterator[tuple[int, slice]]:
+    """Every expert that has rows, and which."""
+    for e, (start, stop) in enumerate(pairwise(bounds)):
+        if start < stop:
+            yield e, slice(start, stop)
 
 
 def _round_in_place(x: Array) -> Array:

@@ -17,6 +17,7 @@ import fnmatch
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -135,6 +136,8 @@ class Recorder:
         from time import perf_counter
 
         backward = name.endswith("_backward")
+        if name.startswith("grouped_"):
+            return self._wrap_grouped(function, backward)
 
         def recorded(*args: Any, at: str = "", **options: Any) -> Any:
             op = look_up(at)
@@ -151,6 +154,32 @@ class Recorder:
                 self._record_backward(op, _backward_operands(op, args, out), seconds)
             else:
                 self._record(op, sizes, shapes, formats, out[0] if isinstance(out, tuple) else out, seconds)
+            return out
+
+        return recorded
+
+    def _wrap_grouped(self, function: Callable[..., Any], backward: bool) -> Callable[..., Any]:
+        """A product of every expert with its own rows: a row for each, as if each ran by itself."""
+        from time import perf_counter
+
+        def recorded(*args: Any, at: str = "", **options: Any) -> Any:
+            op, (*d_y, x, W, bounds) = look_up(at), args
+            if not backward:
+                op.signature.bind([x.shape, W.shape[1:]], op.symbols)
+            start = perf_counter()
+            out = function(*args, at=at, **options)
+            each = (perf_counter() - start) / max(len(x), 1)
+            for self.owner.expert, (first, last) in enumerate(pairwise(bounds)):
+                factors = [x[first:last], W[self.owner.expert]]
+                shapes, names = [a.shape for a in factors], [a.dtype.name for a in factors]
+                seconds = each * (last - first)
+                if first < last and backward:
+                    gradient = (d_y[0][first:last].shape, d_y[0].dtype.name)
+                    self._record_backward(op, [*zip(shapes, names, strict=True), gradient], seconds)
+                elif first < last:
+                    sizes = op.signature.bind(shapes, op.symbols)
+                    self._record(op, sizes, shapes, names, out[first:last], seconds)
+            self.owner.expert = None
             return out
 
         return recorded
@@ -200,7 +229,7 @@ class Recorder:
         sizes = op.signature.bind(shapes, op.symbols)
         sizes |= zip(op.signature.result, shapes[-1], strict=True)
         elements = op.signature.elements(sizes)
-        if kind.matrix and recipe.product(op.id) == "fp8" and op.primitive == "linear":
+        if kind.matrix and recipe.product(op.id) == "fp8" and op.primitive != "contract":
             self._record_quantising(op, sizes, shapes)
         for i, row in enumerate(kind.backward):
             stored, which = backward_operands(recipe, width, op, row, dtypes), (*row.reads, row.writes)

@@ -3,7 +3,8 @@
     h' = u + sum_s FFN_s(u) + sum_i g_i FFN_i(u),        FFN(u) = W_down (SiLU(W_gate u) * W_up u)
 
 One stable sort puts the copies of the tokens in the order of their experts; each expert then is three
-matrices over its own stretch, gate and up in one product. The weight g_i multiplies the activation in front
+matrices over its own stretch, gate and up in one product, and everything between the products runs over
+all copies at once. The weight g_i multiplies the activation in front
 of W_down instead of the result behind it: the same number, on fewer elements, and its gradient needs no
 expert outputs. An expert that no token reached keeps its gradient, zero.
 
@@ -21,7 +22,6 @@ Next: minidsv3.model.block
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,21 +107,12 @@ def _again(machine: Machine, forward: Callable[[], Any]) -> Any:
         machine.recomputing = False
 
 
-class OneSaved(NamedTuple):
-    """Of one routed expert; n copies lie in the rows `here`."""
+class WeightedActivation(NamedTuple):
+    """What SwiGLU and the weights leave for their backward."""
 
-    e: int
-    here: slice
-    both: Array  # [n, 2 M] gate and up
-    activation: "OneActivation | None"  # None: computed again, as in `FFNSaved`
-
-
-class OneActivation(NamedTuple):
-    """What SwiGLU and the weight leave for their backward."""
-
-    sigma: Array  # [n, M]
-    a: Array  # [n, M] activation
-    ga: Array  # [n, M] weighted activation, as the product behind it read it
+    sigma: Array  # [P, M]
+    a: Array  # [P, M] activation
+    ga: Array  # [P, M] weighted activation, as the product behind it read it
 
 
 class ExpertsSaved(NamedTuple):
@@ -130,7 +121,8 @@ class ExpertsSaved(NamedTuple):
     u: Array  # [P, D]
     plan: Plan
     g: Array  # [P] weights
-    reached: list[OneSaved]
+    both: Array  # [P, 2 M] gate and up
+    activation: WeightedActivation | None  # None: computed again, as in `FFNSaved`
     W_gate_up: Array
     W_down: Array
 
@@ -146,28 +138,21 @@ def experts_forward(
     W_down = machine.copy_weight(W_down, at="experts.copy_down")
     g = np.empty(len(copies), u.dtype)  # [P]
     g[plan.place] = routing.weights
-    y = np.empty_like(copies)  # [P, D]
-    reached: list[OneSaved] = []
-    for machine.expert, (start, stop) in enumerate(pairwise(plan.bounds)):
-        if start == stop:
-            continue
-        here = slice(start, stop)  # an expert at a time: its activations stay in the cache
-        both = machine.linear(copies[here], W_gate_up[machine.expert], at="experts.gate_up")  # [n, 2 M]
-        activation = _activate_one(machine, both, g[here])
-        machine.linear(activation.ga, W_down[machine.expert], at="experts.down", out=y[here])  # [n, D]
-        kept = machine.keep(both, at="experts.keep")
-        reached.append(OneSaved(machine.expert, here, kept, activation if kept is both else None))
-    machine.expert = None
-    saved = ExpertsSaved(copies, plan, g, reached, W_gate_up, W_down)
+    both = machine.grouped_linear(copies, W_gate_up, plan.bounds, at="experts.gate_up")  # [P, 2 M]
+    activation = _activate_weighted(machine, both, g)
+    y = machine.grouped_linear(activation.ga, W_down, plan.bounds, at="experts.down")  # [P, D]
+    kept = machine.keep(both, at="experts.keep")
+    held = activation if kept is both else None
+    saved = ExpertsSaved(copies, plan, g, kept, held, W_gate_up, W_down)
     return machine.combine(y, plan, at="experts.combine"), saved
 
 
-def _activate_one(machine: Machine, both: Array, g: Array) -> OneActivation:
-    """SwiGLU of an expert's [gate; up] [n, 2 M], times the copies' weights [n]."""
+def _activate_weighted(machine: Machine, both: Array, g: Array) -> WeightedActivation:
+    """SwiGLU of [gate; up] [P, 2 M], times the copies' weights [P]."""
     M = both.shape[1] // 2
-    a, sigma = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [n, M]
-    ga = machine.scale(a, g, at="experts.scale")  # [n, M]
-    return OneActivation(sigma, a, machine.quantise(ga, at="experts.quantise_a"))
+    a, sigma = machine.swiglu(both[:, :M], both[:, M:], at="experts.swiglu")  # [P, M]
+    ga = machine.scale(a, g, at="experts.scale")  # [P, M]
+    return WeightedActivation(sigma, a, machine.quantise(ga, at="experts.quantise_a"))
 
 
 @lru_cache
@@ -209,23 +194,17 @@ def experts_backward(
     machine: Machine, d_out: Array, saved: ExpertsSaved, into: ExpertGradients | None = None
 ) -> tuple[Array, Array, ExpertGradients]:
     """d_out: [N, D]  ->  d_u [N, D], d_weights [N, K], gradients, in `into` if given."""
-    s, M = saved, saved.W_down.shape[2]
-    d_w = into or ExpertGradients(np.empty_like(s.W_gate_up), np.empty_like(s.W_down))
-    for e, (start, stop) in enumerate(pairwise(s.plan.bounds)):
-        if start == stop:  # an expert that no token reached keeps its gradient, zero
-            d_w.W_gate_up[e], d_w.W_down[e] = 0, 0
+    s, M, both, bounds = saved, saved.W_down.shape[2], saved.both, saved.plan.bounds
+    d_w = into or ExpertGradients(
+        np.empty(s.W_gate_up.shape, d_out.dtype), np.empty(s.W_down.shape, d_out.dtype)
+    )
+    sigma, a, ga = s.activation or _again(machine, partial(_activate_weighted, machine, both, s.g))
     d_y = machine.combine_backward(d_out, s.plan, at="experts.combine")  # [P, D]
-    d_copies, d_g = np.empty_like(d_y), np.empty_like(s.g)  # [P, D], [P]
-    for machine.expert, here, both, activation in s.reached:
-        e = machine.expert
-        sigma, a, ga = activation or _again(machine, partial(_activate_one, machine, both, s.g[here]))
-        d_ga, _ = machine.linear_backward(d_y[here], ga, s.W_down[e], at="experts.down", d_W=d_w.W_down[e])
-        d_a, d_g[here] = machine.scale_backward(d_ga, a, s.g[here], at="experts.scale")  # [n, M], [n]
-        d_both = machine.swiglu_backward(
-            d_a, both[:, :M], both[:, M:], sigma, at="experts.swiglu"
-        )  # [n, 2 M]
-        d_x, d_W = d_copies[here], d_w.W_gate_up[e]
-        machine.linear_backward(d_both, s.u[here], s.W_gate_up[e], at="experts.gate_up", d_x=d_x, d_W=d_W)
-    machine.expert = None
+    d_ga, _ = machine.grouped_linear_backward(d_y, ga, s.W_down, bounds, at="experts.down", d_W=d_w.W_down)
+    d_a, d_g = machine.scale_backward(d_ga, a, s.g, at="experts.scale")  # [P, M], [P]
+    d_both = machine.swiglu_backward(d_a, both[:, :M], both[:, M:], sigma, at="experts.swiglu")  # [P, 2 M]
+    d_copies, _ = machine.grouped_linear_backward(
+        d_both, s.u, s.W_gate_up, bounds, at="experts.gate_up", d_W=d_w.W_gate_up
+    )  # [P, D]
     d_u = machine.dispatch_backward(d_copies, s.plan, at="experts.dispatch")  # [N, D]
     return d_u, d_g[s.plan.place], d_w

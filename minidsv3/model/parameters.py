@@ -40,6 +40,7 @@ __all__ = [
     "MoEWeights",
     "ModelWeights",
     "Parameters",
+    "product_weights",
 ]
 
 Array = NDArray[Any]
@@ -264,3 +265,28 @@ def _moe_weights(p: Parameters, at: str) -> MoEWeights:
         W_down=stack[:, 2 * M * D :].reshape(E, D, M),
         shared=_ffn_weights(p, f"{at}shared_experts.") if p.config.n_shared_experts else None,
     )
+
+
+def product_weights(w: ModelWeights) -> Iterator[tuple[str, Array]]:
+    """The weights of every product that the model computes, as its calls have them, and the op's id."""
+    yield "head.logits", w.head
+    for layer in (*w.layers, *(module.block for module in w.mtp)):
+        a = layer.attention
+        flat_Q, flat_KV = (W.reshape(-1, W.shape[-1]) for W in (a.W_Q, a.W_KV))
+        if a.W_DQ is None:
+            yield "mla.q_full", flat_Q
+        else:
+            yield from (("mla.q_down", a.W_DQ), ("mla.q_up", flat_Q))
+        yield from (
+            ("mla.kv_down", a.W_DKV),
+            ("mla.k_rope_down", a.W_KR),
+            ("mla.kv_up", flat_KV),
+            ("mla.out", a.W_O),
+        )
+        if isinstance(layer.ffn, MoEWeights):
+            yield from (("experts.gate_up", layer.ffn.W_gate_up), ("experts.down", layer.ffn.W_down))
+        dense = layer.ffn.shared if isinstance(layer.ffn, MoEWeights) else layer.ffn
+        if dense is not None:
+            yield from (("dense.gate_up", dense.W_gate_up), ("dense.down", dense.W_down))
+    for module in w.mtp:
+        yield "mtp.join", module.M_k

@@ -49,7 +49,15 @@ from minidsv3.numerics.formats import (
 from minidsv3.numerics.gemm import gemm_fp8
 from minidsv3.numerics.integers import INT4, TERNARY, IntegerFormat
 from minidsv3.numerics.logfmt import LogFMT
-from minidsv3.numerics.scaling import RECIPES, Quantized, power_of_two_ceil, quantize, tile_round
+from minidsv3.numerics.scaling import (
+    RECIPES,
+    Quantized,
+    power_of_two_ceil,
+    quantize,
+    tile_round,
+    tile_round_both,
+    tile_round_groups,
+)
 from minidsv3.numerics.tensor_core import ZEROS, mma
 
 __all__ = [
@@ -90,4 +98,6 @@ __all__ = [
     "power_of_two_ceil",
     "quantize",
     "tile_round",
+    "tile_round_both",
+    "tile_round_groups",
 ]

@@ -18,7 +18,7 @@ Does: magnitudes in float32, in place. Does not: choose scales; take infinity, N
     >>> ((a + m) - m).tolist()
     [0.3125, 16.0, 0.001953125]
 
-Next: minidsv3.numerics.scaling
+Next: minidsv3.numerics.tile_passes
 """
 
 import math

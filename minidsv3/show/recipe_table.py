@@ -36,7 +36,7 @@ def product_rows(recipe: Precision, width: int) -> dict[str, dict[str, str]]:
     """Of each product with weights: Fprop, Dgrad, Wgrad in formats; scales of activation and gradient."""
     rows: dict[str, dict[str, str]] = {}
     for op in catalogue().values():
-        if op.primitive != "linear" or op.id.startswith("gqa."):
+        if op.primitive not in ("linear", "grouped_linear") or op.id.startswith("gqa."):
             continue
         forward = forward_operands(recipe, width, op, DTYPES)
         backward = (

@@ -14,13 +14,14 @@ Next: minidsv3.training.optimizer
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minidsv3.machine import Machine
 from minidsv3.machine.parallel import run_shards, workers
-from minidsv3.model.parameters import Parameters
+from minidsv3.model.parameters import Parameters, product_weights
 from minidsv3.model.transformer import LossOptions, expert_loads, loss_backward, loss_forward
 
 __all__ = ["accumulate", "shares"]
@@ -55,11 +56,17 @@ def accumulate(
     while len(scratch) < len(parts) - 1:
         scratch.append(gradients.like())
 
+    copies = _narrow_copies(make, parameters, len(parts)) if machine is None else {}
+
     def shard(i: int) -> tuple[dict[str, float], Loads]:
         own, into = machine or make(), scratch[i - 1] if i else gradients
+        if machine is None:
+            own.follow(parameters.config.fp8_block)
+            own.hold(copies)
         share = (parts[i].stop - parts[i].start) / len(ids)
         mine = options._replace(share=share)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # a NaN is found by its loss
+        # a NaN is found by its loss; narrow copies of weights serve forward and backward
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"), own.frozen_weights():
             losses, saved = loss_forward(own, parameters.astype(own.dtype), ids[parts[i]], mine)
             loss_backward(own, saved, into)
         return {name: loss * share for name, loss in losses.items()}, expert_loads(saved)
@@ -68,6 +75,20 @@ def accumulate(
     _add_up(gradients, scratch[: len(parts) - 1])
     losses = {name: sum(loss[name] for loss, _ in results) for name in results[0][0]}
     return losses, np.sum([load for _, load in results], axis=0)
+
+
+def _narrow_copies(make: Callable[[], Machine], parameters: Parameters, parts: int) -> dict[Any, Any]:
+    """What all shards read of the weights in a narrow format, each core making a part of it."""
+    if not make().recipe.rounds:
+        return {}
+    products = sorted(product_weights(parameters.weights), key=lambda product: -product[1].size)
+
+    def part(i: int) -> dict[Any, Any]:
+        machine = make()
+        machine.follow(parameters.config.fp8_block)
+        return machine.narrow_copies(products[i::parts])
+
+    return {place: copy for made in run_shards(part, parts, parts) for place, copy in made.items()}
 
 
 def _add_up(gradients: Parameters, others: list[Parameters]) -> None:

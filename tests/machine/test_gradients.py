@@ -42,6 +42,16 @@ def linear(rng: np.random.Generator, n: int, d: int, r: int) -> Pair:
     return simple(p.linear, p.linear_backward, rng.normal(size=(n, d)), rng.normal(size=(r, d)))
 
 
+def grouped_linear(rng: np.random.Generator, n: int, d: int, r: int) -> Pair:
+    bounds = [0, n // 3, n // 3, n]  # the expert in the middle has no rows
+    return simple(
+        lambda x, W: p.grouped_linear(x, W, bounds),
+        lambda d_y, x, W: p.grouped_linear_backward(d_y, x, W, bounds),
+        rng.normal(size=(n, d)),
+        rng.normal(size=(3, r, d)),
+    )
+
+
 def contract(rng: np.random.Generator, n: int, d: int, r: int) -> Pair:
     b = rng.normal(size=(2, r, d)).swapaxes(1, 2) if r % 2 else rng.normal(size=(2, d, r))
     return simple(p.contract, p.contract_backward, rng.normal(size=(2, n, d)), b)
@@ -156,8 +166,8 @@ def cross_entropy(rng: np.random.Generator, n: int, d: int, r: int) -> Pair:
 CASES: dict[str, Case] = {
     case.__name__: case
     for case in (
-        linear, contract, embedding, rmsnorm, rope, softmax, sigmoid, swiglu, dispatch, combine, scale,
-        renormalise, balance, cross_entropy,
+        linear, grouped_linear, contract, embedding, rmsnorm, rope, softmax, sigmoid, swiglu, dispatch, combine,
+        scale, renormalise, balance, cross_entropy,
     )
 }  # fmt: skip
 

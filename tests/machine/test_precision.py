@@ -30,7 +30,7 @@ def test_every_pattern_of_a_recipe_fits_an_op(name: str) -> None:
 
 def test_v3_multiplies_in_fp8_what_the_report_does_not_keep_higher() -> None:
     recipe = load_precision("fp8")
-    products = {op.id for op in catalogue().values() if op.primitive == "linear"}
+    products = {op.id for op in catalogue().values() if op.primitive in ("linear", "grouped_linear")}
     assert {op for op in products if recipe.product(op) == "fp8"} == FP8_PRODUCTS
     assert {op for op in products if recipe.product(op) == "bf16"} == {
         "head.logits", "head.mtp_logits", "mtp.join",

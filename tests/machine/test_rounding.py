@@ -227,7 +227,7 @@ def test_every_result_is_in_its_format(model: Model, precision: str) -> None:
 def test_an_fp8_step_names_the_format_of_every_linear(model: Model) -> None:
     machine = Machine(precision="fp8", trace=True)
     model.loss_and_gradients(TOKENS, 0.3, 0.01, machine=machine)
-    linears = [row for row in machine.trace if catalogue()[row.op].primitive == "linear"]
+    linears = [row for row in machine.trace if "linear" in catalogue()[row.op].primitive]
     for row in linears:
         name, way = row.op.split(".")[0], row.direction
         if name == "gate":
