@@ -176,6 +176,7 @@ def calibrated(
     trainer = Trainer(config, trial, prepare(split, tokenizer, trial).stream)
     trainer.step()  # the first is slow: memory is new
     reports = [trainer.step() for _ in range(CALIBRATION_STEPS)]
+    trainer.close()
     per_token = sum(report.seconds for report in reports) / sum(report.tokens for report in reports)
     whole = Trainer(config, plan, trainer.batches.stream).schedule.total_sequences * plan.seq_len * per_token
     fixed = plan_for_steps(plan, max(1, round(plan.steps * minutes * 60 / whole)))

@@ -61,6 +61,8 @@ def train(run: RunFolder, trainer: Trainer, talk: Console) -> bool:
             f"could not write to the run folder: {error}\n"
             f"{_what_is_kept(run)}; go on with: minidsv3 run --resume {run.path}"
         ) from error
+    finally:
+        trainer.close()
     return trainer.finished
 
 

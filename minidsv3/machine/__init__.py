@@ -98,19 +98,17 @@ class Machine:
         if self._block is None and self.recipe.multiplies_fp8:
             self.fp8_block = fp8_block
 
-    def narrow_copies(self, products: Iterable[tuple[str, p.Array]]) -> dict[Any, p.Array]:
-        """Narrow copies of weights, as V3 makes them once a step, for `hold`.
+    def narrow(self, W: p.Array, at: str) -> p.Array:
+        """The narrow copy that a product reads of weights [..., R, D]; W itself where there is none."""
+        return W if self._rounding is None else self._rounding.narrow(W, at)
 
-        products: op and weights of each, `minidsv3.model.parameters.product_weights`.
+    def hold(self, copies: Iterable[tuple[p.Array, p.Array]]) -> None:
+        """Read these copies in place of the weights they are of, which must not change from here on.
+
+        copies: weights and the narrow copy of each.
         """
-        if self._rounding is None:
-            return {}
-        return {place_of(W): self._rounding.narrow(W, at) for at, W in products}
-
-    def hold(self, copies: dict[Any, p.Array]) -> None:
-        """Read these copies in place of the weights they are of, which must not change from here on."""
         if self._rounding is not None:
-            self._rounding.held = dict(copies)
+            self._rounding.held = {place_of(W): copy for W, copy in copies}
 
     @contextlib.contextmanager
     def frozen_weights(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ threads.
     >>> run_shards(lambda i: i * i, 3, workers=2)
     [0, 1, 4]
 
-Next: minidsv3.tokenizer
+Next: minidsv3.machine.crew
 """
 
 import contextlib

@@ -82,14 +82,14 @@ class Rounding:
 
     def _mark(self, x: Array, kind: str) -> Array:
         """Remember that x, and its rows, need no rounding; nobody may write to it from here on."""
-        owner = x if x.base is None else x.base
+        owner = _owner(x)
         key = id(owner)
         self._marks[key] = (weakref.ref(owner, lambda _: self._marks.pop(key, None)), kind)
         owner.flags.writeable = x.flags.writeable = False
         return x
 
     def _marked(self, x: Array, kind: str) -> bool:
-        owner = x if x.base is None else x.base
+        owner = _owner(x)
         found = self._marks.get(id(owner))
         if found is None or found[1] != kind or found[0]() is not owner:
             return False
@@ -362,6 +362,11 @@ class Rounding:
     _contract = _embedding = _rope = _softmax = _sigmoid = _add = _scale = _result
     _rmsnorm_backward = _scale_backward = _first_gradient
     _rope_backward = _softmax_backward = _swiglu_backward = _sigmoid_backward = _gradient
+
+
+def _owner(x: Array) -> Array:
+    """The array that x is a view of, or x."""
+    return x.base if isinstance(x.base, np.ndarray) else x
 
 
 def place_of(W: Array) -> tuple[Any, ...]:

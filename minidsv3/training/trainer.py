@@ -20,6 +20,7 @@ Next: minidsv3.training.evaluation
 import json
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +33,7 @@ from minidsv3.corpus import Batches
 from minidsv3.machine import Machine
 from minidsv3.model.parameters import Parameters
 from minidsv3.model.transformer import LossOptions
-from minidsv3.training.gradients import accumulate
+from minidsv3.training.gradients import Shards, shared
 from minidsv3.training.optimizer import Optimizer, max_violation, move_biases
 from minidsv3.training.schedule import Schedule
 
@@ -74,9 +75,11 @@ class Trainer:
         _check_fit(config, plan, stream)
         self.config, self.plan, self.schedule = config, plan, Schedule(plan)
         self.batches = Batches(stream, plan.seq_len, 0, plan.seed)
-        self.parameters = Parameters.initialise(config, np.random.default_rng((plan.seed, 1)))
+        self.parameters = shared(Parameters.initialise(config, np.random.default_rng((plan.seed, 1))))
+        self.machine = partial(Machine, precision=plan.precision, accumulate=plan.accumulate)
+        self.shards = Shards(self.parameters, self.machine)
+        self.gradients = self.shards.gradients
         self.optimizer = Optimizer(self.parameters, plan)
-        self.gradients, self._scratch = self.parameters.like(), list[Parameters]()
         self.steps_done = 0
 
     @property
@@ -94,17 +97,15 @@ class Trainer:
         first, count = int(self.schedule.consumed[step]), int(self.schedule.sequences[step])
         return self.batches.sequences(first, count).astype(np.intp)
 
-    def machine(self) -> Machine:
-        """A machine of the plan's precision."""
-        return Machine(precision=self.plan.precision, accumulate=self.plan.accumulate)
+    def close(self) -> None:
+        """Let the worker processes go; another step would start others."""
+        self.shards.close()
 
     def step(self, machine: Machine | None = None) -> StepReport:
         """One optimiser step; `Diverged`, with nothing changed, if its loss or gradient is not finite."""
         now, start = self.steps_done, time.perf_counter()
         ids, options, schedule = self.batch(now), self.options(now), self.schedule
-        losses, loads = accumulate(
-            self.parameters, ids, options, self.gradients, machine, self._scratch, self.machine
-        )
+        losses, loads = self.shards.accumulate(ids, options, machine)
         norm = self.optimizer.norm(self.gradients)
         if not (np.isfinite(losses["total"]) and np.isfinite(norm)):
             raise Diverged(self._what_diverged(losses["total"], norm))

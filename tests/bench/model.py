@@ -28,7 +28,7 @@ import transformers  # noqa: E402
 
 from minidsv3 import Model, ModelConfig, TrainConfig  # noqa: E402
 from minidsv3.model.transformer import LossOptions  # noqa: E402
-from minidsv3.training.gradients import accumulate  # noqa: E402
+from minidsv3.training.gradients import Shards, shared
 from minidsv3.training.optimizer import Optimizer  # noqa: E402
 
 SEQUENCES, LENGTH, PROMPT, NEW = 4, 256, 64, 64
@@ -153,14 +153,14 @@ def train(ours: Model, theirs: dict[str, torch.nn.Module]) -> Task:
 
 def our_step(model: Model, tokens: np.ndarray) -> Callable[[], float]:
     """One step of ours on fixed tokens, returning the loss before it."""
-    optimizer = Optimizer(model.parameters, TrainConfig(clip_norm=1.0, ema_decay=0.0))
-    gradients, scratch, steps = model.parameters.like(), [], [0]
+    parameters, steps = shared(model.parameters), [0]
+    optimizer, shards = Optimizer(parameters, TrainConfig(clip_norm=1.0, ema_decay=0.0)), Shards(parameters)
 
     def run() -> float:
         steps[0] += 1
-        losses, _ = accumulate(model.parameters, tokens, LossOptions(), gradients, scratch=scratch)
-        norm = optimizer.norm(gradients)
-        optimizer.step(gradients, norm, steps[0], RATE)
+        losses, _ = shards.accumulate(tokens, LossOptions())
+        norm = optimizer.norm(shards.gradients)
+        optimizer.step(shards.gradients, norm, steps[0], RATE)
         return float(losses["main"])
 
     return run
