@@ -28,7 +28,7 @@ import transformers  # noqa: E402
 
 from minidsv3 import Model, ModelConfig, TrainConfig  # noqa: E402
 from minidsv3.model.transformer import LossOptions  # noqa: E402
-from minidsv3.training.gradients import Shards, shared
+from minidsv3.training.gradients import Shards, shared  # noqa: E402
 from minidsv3.training.optimizer import Optimizer  # noqa: E402
 
 SEQUENCES, LENGTH, PROMPT, NEW = 4, 256, 64, 64
