@@ -6,8 +6,8 @@
             2 d_R bytes    k_R in BF16
 
 The FP8 row is FlashMLA's: with V3's sizes 512 + 4 x 4 + 64 x 2 = 656 bytes, against 1,152 in BF16. The key
-keeps BF16, its error would turn with the position. The layout is published; how to choose a scale is ours:
-amax of the tile (at least 1e-4) over E4M3's largest value, in float32, and one multiplies by it.
+keeps BF16, its error would turn with the position. A scale is a power of two, as FlashMLA's own quantiser
+takes it (row `flashmla` of `data/scaling.toml`), so what is read back is exact in BF16 too.
 
 The bytes are the truth: what attention reads is what they say. Beside them stands their reading in the
 machine's dtype, written row by row, so that a step costs its new rows and not the whole cache; a real kernel
@@ -19,8 +19,8 @@ Does: pack, read back. Does not: grow or roll back on its own (`cache` does), sw
     >>> layout.row_bytes, RowLayout("bf16", latent=512, key=64).row_bytes
     (656, 1152)
     >>> kept = layout.read_latent(layout.pack_latent(np.arange(512) / 256))
-    >>> print(kept[200], kept[511])                              # 0.78125 and the largest of its tile
-    0.78264505 1.9960938
+    >>> print(kept[200], kept[511])                              # of 0.78125 and 1.996: to 3 bits of fraction
+    0.75 2.0
 
 Next: minidsv3.inference.decode
 """
@@ -80,13 +80,14 @@ class RowLayout:
         if self.format == "bf16":
             return _pack_bf16(c_KV)
         x = np.asarray(c_KV, np.float32)
-        scaled = quantize(x.reshape(-1, self.latent), block=(1, self.tile), fmt=E4M3, scale="float32")
+        rows, block = x.reshape(-1, self.latent), (1, self.tile)
+        scaled = quantize(rows, block, E4M3, scale="power-of-two", recipe="flashmla")
         scales = scaled.scale.astype("<f4").view(np.uint8)  # [N, 4 scales]
         packed = np.concatenate((scaled.codes, scales), axis=1)  # [N, latent_bytes]
         return packed.reshape(*x.shape[:-1], -1)
 
     def read_latent(self, packed: Bytes) -> NDArray[np.float32]:
-        """[..., latent_bytes]  ->  c_KV as kept, [..., d_c]: code times scale, rounded once."""
+        """[..., latent_bytes]  ->  c_KV as kept, [..., d_c]: code times scale, exactly."""
         if self.format == "bf16":
             return _read_bf16(packed)
         values = E4M3.decode(packed[..., : self.latent])  # [..., d_c]

@@ -17,6 +17,7 @@ from minidsv3.inference import cache as cache_module
 from minidsv3.inference.decode import ATTENTION
 from minidsv3.inference.packed_latents import PackedRows, RowLayout
 from minidsv3.machine.primitives import FEW
+from minidsv3.numerics import BF16
 
 V3 = RowLayout("fp8", latent=512, key=64)
 FORMATS = st.sampled_from(["bf16", "fp8"])
@@ -97,7 +98,8 @@ def test_rounding_stays_within_half_a_step(x, tile):
     back = kept.read_latent(kept.pack_latent(x)).astype(np.float64)
     tiles = [slice(i, i + tile) for i in range(0, 200, tile)]
     amax = np.stack([np.abs(x[:, t]).max(axis=1) for t in tiles], axis=1)
-    scale = np.repeat(np.maximum(amax, 1e-4) / 448, tile, axis=1)[:, :200].astype(np.float64)
+    part, power = np.frexp(np.maximum(amax / np.float32(448), np.float32(1e-4)).astype(np.float64))
+    scale = np.repeat(np.ldexp(1.0, power - (part == 0.5)), tile, axis=1)[:, :200]  # the power of two above
     # three fraction bits: half a step is 1/16 of the power of two below, or 2^-10 of the scale if subnormal
     bound = np.maximum(np.abs(x) / 16, scale * 2.0**-10) * (1 + 2.0**-20)
     assert (np.abs(back - x) <= bound).all()
@@ -112,17 +114,25 @@ def test_gaussian_latents_are_off_by_the_known_error():
         layout = RowLayout(name, 512, 64)
         back = layout.read_latent(layout.pack_latent(x))
         error[name] = np.sqrt(np.square(back - x).mean() / np.square(x).mean())
-    assert error["fp8"] == pytest.approx(0.0257, abs=0.0004)  # E4M3 on Gaussian 1x128 tiles
+    assert error["fp8"] == pytest.approx(0.0265, abs=0.0004)  # E4M3 on Gaussian 1x128 tiles, scales 2^n
     assert error["bf16"] == pytest.approx(0.00166, abs=0.00002)
 
 
 def test_zeros_are_kept_and_a_large_number_does_not_reach_the_next_tile():
     x = np.zeros((1, 512), np.float32)
-    x[0, 5], x[0, 128:256] = 1e30, 1e-3
+    x[0, 5], x[0, 128:256] = 2.0**100, 0.75
     back = V3.read_latent(V3.pack_latent(x))
     assert (back[0, 256:] == 0).all()
-    np.testing.assert_allclose(back[0, 128:256], 1e-3, rtol=1e-6)
-    np.testing.assert_allclose(back[0, 5], 1e30, rtol=1e-6)
+    np.testing.assert_array_equal(back[0, 128:256], 0.75)
+    assert back[0, 5] == 2.0**100
+
+
+def test_scales_are_flashmlas() -> None:
+    x = np.zeros((1, 512), np.float32)
+    x[0, :128], x[0, 128:256], x[0, 256] = 448, 449, 1e-3
+    scales = V3.pack_latent(x)[0, 512:528].view("<f4")
+    assert scales.tolist() == [1, 2, 2.0**-13, 2.0**-13]  # s of at least 1e-4, then up to a power of two
+    assert (BF16.round(V3.read_latent(V3.pack_latent(x))) == V3.read_latent(V3.pack_latent(x))).all()
 
 
 # ---- rows --------------------------------------------------------------------------------------------------

@@ -194,7 +194,13 @@ def test_the_recipes_are_those_published() -> None:
         "deepep": (reciprocal, x * (top / amax)),
         "hf-finegrained": (plain, x / plain),
     }
-    assert set(expected) == set(RECIPES)
+    assert set(expected) == {name for name in RECIPES if "float32" in RECIPES[name].scales}
+    two = power_of_two_ceil(np.maximum(plain, np.float32(1e-4)))  # FlashMLA: powers of two alone
+    flashmla = quantize(x, scale="power-of-two", recipe="flashmla")
+    np.testing.assert_array_equal(flashmla.scale, two)
+    np.testing.assert_array_equal(flashmla.codes, E4M3.encode(x / two, "saturate"))
+    with pytest.raises(ValueError, match="expected scale one of"):
+        quantize(x, recipe="flashmla")
     for name, (s, y) in expected.items():
         q = quantize(x, recipe=name)
         np.testing.assert_array_equal(q.scale, s)
