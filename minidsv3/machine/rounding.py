@@ -105,7 +105,7 @@ class Rounding:
         return tile_round(x, block, fmt, scale, self._floor())
 
     def _block(self, x: Array, role: str, turned: bool = False) -> tuple[int, int]:
-        block = self.recipe.blocks(self.owner.fp8_block)[role] or (x.shape[-2], x.shape[-1])
+        block = self.recipe.blocks(self.owner.fp8_block)[role] or (max(x.shape[-2], 1), x.shape[-1])
         return (block[1], block[0]) if turned else block
 
     def _format(self, role: str) -> Any:
@@ -300,7 +300,7 @@ class Rounding:
             return x
         block = self._block(x, "activation")
         y = tile_round(x, block, FORMATS[kept], scale=self.recipe.scale(at), amax_floor=self._floor())
-        return self._mark(y, "fp8") if self.accumulate == "ideal" else y
+        return self._mark(y, "fp8")
 
     # ---- exchange ----
 
