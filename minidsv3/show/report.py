@@ -83,8 +83,13 @@ def _opening(report: Mapping[str, Any]) -> dict[str, str]:
         "run": f"preset {report['preset']}, seed {report['seed']}",
         "text": f"{report['source']}" + (f" ({report['note']})" if report["note"] else ""),
         "model": f"{count(total)} parameters with MTP, {count(counts['active'])} active a token",
-        "training": f"{training['steps']} steps, {count(training['tokens'])} tokens",
+        "training": f"{training['steps']} steps, {count(training['tokens'])} tokens" + _precision(training),
     }
+
+
+def _precision(training: Mapping[str, Any]) -> str:
+    name, how = training.get("precision", "fp32"), training.get("accumulate", "ideal")
+    return "" if name == "fp32" else f", in {name}" + (f", sums {how}" if how != "ideal" else "")
 
 
 def bits_table(bits: Mapping[str, float]) -> Table:

@@ -141,3 +141,13 @@ def test_an_fp8_step_costs_less_than_a_bf16_step(
 def test_relative_losses() -> None:
     assert relative([2.0, 2.0], [1.0, 1.0]) == [1.0, 1.0]
     assert smooth([1.0, 1.0, 1.0], 0.9) == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_the_report_says_the_precision(
+    tiny_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main([*tiny_run, "--steps", "2", "--precision", "fp8-logfmt10", "--out", str(out)]) == 0
+    page = capsys.readouterr().out
+    assert "tokens, in fp8-logfmt10" in page
+    assert "main head, in fp8-logfmt10" in page
