@@ -185,6 +185,18 @@ def _tensor_core(values: Mapping[str, Quantity], format_: str, where: str) -> Te
     family = values.get("tensor_core.family")
     row = TENSOR_CORES[str(family.value)].get(format_) if family else None
     try:
-        return replace(row, **found) if row else TensorCore(format_, **found)
+        return _changed(row, found, values) if row else TensorCore(format_, **found)
     except ValueError as error:
         raise ValueError(f"{where}.toml: tensor_core.{format_}: {error}") from None
+
+
+def _changed(row: TensorCore, found: Mapping[str, Any], values: Mapping[str, Quantity]) -> TensorCore:
+    """The row with the file's values. What was measured of the row is no evidence for another unit."""
+    own = [field for field in found if found[field] != getattr(row, field)]
+    if not own:
+        return row
+    said = [values[f"tensor_core.{row.format}.{field}"] for field in own]
+    status = "measured" if all(quantity.status == "measured" for quantity in said) else "assumed"
+    sources = "; ".join(dict.fromkeys(quantity.source for quantity in said))
+    source = f"{', '.join(own)}: {sources}; the rest: {row.source}"
+    return replace(row, **found, silicon="", source=source, status=status)

@@ -16,11 +16,9 @@ Next: minidsv3.hardware.load
 """
 
 from minidsv3.config import near
-from minidsv3.hardware.tensor_cores import OPERANDS, TENSOR_CORES
+from minidsv3.hardware.tensor_cores import OPERANDS, ROUNDINGS, TENSOR_CORES
 
 __all__ = ["KEYS", "ROUNDINGS", "expected_dimension", "expected_names"]
-
-ROUNDINGS = ("toward-zero", "nearest-even")
 
 # path -> (dimension, meaning)
 KEYS: dict[str, tuple[str, str]] = {

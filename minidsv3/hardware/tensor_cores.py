@@ -22,14 +22,19 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
+from numbers import Integral
 from types import MappingProxyType
 from typing import Any
 
 from minidsv3.config import near
 
-__all__ = ["OPERANDS", "TENSOR_CORES", "TensorCore", "tensor_core"]
+__all__ = ["OPERANDS", "ROUNDINGS", "TENSOR_CORES", "TensorCore", "tensor_core"]
 
 
+ROUNDINGS = ("toward-zero", "nearest-even")
+ACCUMULATORS = ("aligned", "added")
+OUTPUTS = ("fp32", "fp16")
+_NUMBERS = ("terms", "fraction_bits", "output_fraction_bits", "depth", "scale_block", "group")
 FP32_FRACTION = 23  # bits of an FP32 register's fraction, the widest output
 
 
@@ -62,8 +67,16 @@ class TensorCore:
     status: str = "assumed"
 
     def __post_init__(self) -> None:
+        for field in _NUMBERS:
+            number = getattr(self, field)
+            if not isinstance(number, Integral) or number < 0:
+                raise ValueError(f"expected {field} a whole number, at least 0, got {number!r}")
+        words = {"rounding": ROUNDINGS, "accumulator": ACCUMULATORS, "output": OUTPUTS}
+        for field, known in words.items():
+            if getattr(self, field) not in known:
+                raise ValueError(f"expected {field} {' | '.join(known)}, got {getattr(self, field)!r}")
         step = self.terms * self.group
-        if self.terms < 1 or self.depth % step:
+        if step < 1 or self.depth % step:
             raise ValueError(f"expected a depth of a multiple of {step} terms, got {self.depth}")
         if self.fraction_bits < 1 or (self.terms + 1) << (self.fraction_bits + 2) > 1 << 53:
             found = f"{self.terms} and {self.fraction_bits}"

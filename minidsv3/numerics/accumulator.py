@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from minidsv3.hardware import TensorCore
-from minidsv3.numerics.formats import FP16, FP32, NumberFormat
+from minidsv3.numerics.formats import FP16, FP32, NumberFormat, as_float32
 from minidsv3.numerics.tensor_core import ZEROS, codes_of, operand_format
 
 __all__ = ["Step", "Term", "mma_trace"]
@@ -87,21 +87,29 @@ def mma_trace(
     """
     if zeros not in ZEROS:
         raise ValueError(f"expected zeros one of {ZEROS}, got {zeros!r}")
+    a_format, b_format = operand_format(a_format, unit, "a"), operand_format(b_format, unit, "b")
     if unit.scale_block or unit.accumulator != "aligned":
         raise ValueError(f"expected a unit without scales, C aligned, got {unit.family} {unit.format}")
-    a_format, b_format = operand_format(a_format, unit, "a"), operand_format(b_format, unit, "b")
     a = codes_of(np.atleast_1d(a_row)[None], a_format, "a_row [K]")[0].tolist()
     b = codes_of(np.atleast_1d(b_column)[None], b_format, "b_column [K]")[0].tolist()
     if len(a) != len(b):
         raise ValueError(f"expected a_row and b_column of one length K, got {len(a)} and {len(b)}")
     a, b = a + [0] * (-len(a) % unit.terms), b + [0] * (-len(b) % unit.terms)
-    accumulator, steps = int(np.float32(c).view(np.uint32)), []
+    accumulator, steps = _start(c), []
     for first in range(0, len(a), unit.terms):
         places = range(first, first + unit.terms)
         terms = [_product(k, _number(a[k], a_format), _number(b[k], b_format), zeros) for k in places]
         steps.append(_step(first, [*terms, _accumulator(accumulator, unit, zeros)], unit, zeros))
         accumulator = steps[-1].result_bits
     return steps
+
+
+def _start(c: float) -> int:
+    """Bits of the accumulator at the beginning; `_number` refuses infinity and NaN."""
+    start = as_float32(c)
+    if start.ndim:
+        raise ValueError(f"expected c a single float32, got shape {start.shape}")
+    return int(start.view(np.uint32))
 
 
 def _number(code: int, fmt: NumberFormat) -> tuple[int, int, int]:

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minidsv3.numerics.formats import FORMATS, NumberFormat, decode_one, encode_one
+from minidsv3.numerics.formats import FORMATS, NumberFormat, as_float32, decode_one, encode_one
 from minidsv3.numerics.scaling import power_of_two_ceil
 from minidsv3.numerics.tiles import cells, patches, tile_amax
 
@@ -99,12 +99,13 @@ class BlockFormat:
         return Blocks(codes.reshape(shape), scales.reshape(*shape[:-1], scales.shape[1]), float(tensor_scale))
 
     def decode(self, blocks: Blocks) -> Values:
-        """Element times the scale of its block.  -> float32 [..., C]."""
+        """Element times the scale of its block.  -> float32 [..., C].
+
+        ValueError for codes of other formats, for shapes that do not meet, for scales below zero.
+        """
+        self._check(blocks)
         shape = blocks.codes.shape
         codes = blocks.codes.reshape(math.prod(shape[:-1]), shape[-1])
-        expected = (*shape[:-1], cells(codes.shape, (1, self.block))[1])
-        if blocks.scales.shape != expected:
-            raise ValueError(f"expected scales {expected} for codes {shape}, got {blocks.scales.shape}")
         scales = blocks.scales.reshape(cells(codes.shape, (1, self.block)))
         values = np.empty(codes.shape, np.float32)
         with np.errstate(all="ignore"):
@@ -130,17 +131,36 @@ class BlockFormat:
 
     def unpack(self, packed: NDArray[np.uint8], count: int) -> Codes:
         """The first `count` codes of what `pack` made.  bytes -> [count]."""
-        size = -(-count * self.element.bits // 8)
-        if packed.dtype != np.uint8 or packed.shape != (size,):
+        packed, size = np.asarray(packed), -(-count * self.element.bits // 8)
+        if count < 0 or packed.dtype != np.uint8 or packed.shape != (size,):
             raise ValueError(f"expected {size} bytes for {count} codes, got {packed.dtype} {packed.shape}")
         digits = np.zeros((count, 8), np.uint8)
         bits = np.unpackbits(packed, bitorder="little")[: count * self.element.bits]
         digits[:, : self.element.bits] = bits.reshape(count, self.element.bits)
         return np.packbits(digits.reshape(-1), bitorder="little")
 
+    def _check(self, blocks: Blocks) -> None:
+        """What `decode` cannot make sense of; codes are checked where they are decoded."""
+        shape, found = np.shape(blocks.codes), np.shape(blocks.scales)
+        if not shape:
+            raise ValueError("expected codes [..., C], got a single one")
+        expected = (*shape[:-1], -(-shape[-1] // self.block))
+        if found != expected:
+            raise ValueError(f"expected scales {expected} for codes {shape}, got {found}")
+        if not 0 < blocks.tensor_scale < np.inf:
+            raise ValueError(f"expected a tensor_scale above zero and finite, got {blocks.tensor_scale}")
+        if self.scale.signed and blocks.scales.size:
+            scales = self.scale.decode(blocks.scales)
+            if not scales.min() >= 0:  # a block of zeros has zero; NaN is the minimum where there is one
+                raise ValueError(f"expected scales of {self.name} at least zero, got {scales.min()}")
+
     def _checked(self, codes: Codes) -> NDArray[np.uint8]:
-        if codes.dtype != np.uint8 or (codes.size and int(codes.max()) >> self.element.bits):
+        codes = np.asarray(codes)
+        if codes.dtype != np.uint8:
             raise ValueError(f"expected codes of {self.element.name} in uint8, got {codes.dtype}")
+        if codes.size and int(codes.max()) >> self.element.bits:
+            top = (1 << self.element.bits) - 1
+            raise ValueError(f"expected codes of {self.element.name}, 0 .. {top}, got {codes.max()}")
         return np.ascontiguousarray(codes, np.uint8)
 
     def _rule(self, rule: str | None) -> str:
@@ -184,9 +204,7 @@ class BlockFormat:
 
 def _rows(x: ArrayLike) -> tuple[Values, tuple[int, ...]]:
     """x as [R, C], and the shape it came in."""
-    if isinstance(x, np.ndarray | np.generic) and x.dtype != np.float32:
-        raise ValueError(f"expected float32 (another rounding would come first), got {x.dtype}")
-    values = np.asarray(x, np.float32)
+    values = as_float32(x)
     if values.ndim < 1:
         raise ValueError("expected values [..., C], got a single number")
     return values.reshape(math.prod(values.shape[:-1]), values.shape[-1]), values.shape

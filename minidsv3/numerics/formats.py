@@ -55,6 +55,7 @@ __all__ = [
     "NumberFormat",
     "as_float32",
     "chances_one",
+    "check_out",
     "decode_one",
     "encode_one",
 ]
@@ -204,8 +205,8 @@ class NumberFormat:
         values = as_float32(x)
         if out is None:
             out = np.empty_like(values)
-        elif out.dtype != np.float32 or out.shape != values.shape:
-            raise ValueError(f"expected out float32 {values.shape}, got {out.dtype} {out.shape}")
+        else:
+            check_out(out, values.shape)
         if rounding == "nearest-even" and self.signed:
             return rounding_in_bits.round_nearest(values, self, self._convention(overflow), out)
         out[...] = self.decode(self.encode(values, overflow, rounding, rng))
@@ -213,16 +214,29 @@ class NumberFormat:
 
 
 def as_float32(x: ArrayLike) -> Values:
-    """As float32 without a rounding; numbers of Python's own are taken as they come.
+    """As float32 without a rounding; numbers of Python's own are taken as they come. ValueError for the rest.
 
     float64 arrays are refused: they would be rounded twice, and 1 + 2^-4 + 2^-30, above the tie between 1 and
     1.125 of E4M3, would pass through float32 as the tie itself and come out as 1.
     """
     if isinstance(x, np.ndarray) and x.dtype == np.float32 and x.dtype.isnative:
         return x
-    if isinstance(x, np.ndarray | np.generic) and not np.can_cast(x.dtype, np.float32):
-        raise ValueError(f"expected float32 (another rounding would come first), got {x.dtype}")
-    return np.asarray(x, np.float32)
+    given = np.asarray(x)
+    if hasattr(x, "dtype"):
+        if not np.can_cast(given.dtype, np.float32):
+            raise ValueError(f"expected float32 (another rounding would come first), got {given.dtype}")
+    elif given.dtype.kind not in "biuf":
+        raise ValueError(f"expected numbers, got {given.dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32: infinity; signalling NaN
+        return given.astype(np.float32, copy=False)
+
+
+def check_out(out: Any, shape: tuple[int, ...]) -> None:
+    """ValueError if `out` is no float32 array of that shape."""
+    if not isinstance(out, np.ndarray):
+        raise ValueError(f"expected out float32 {shape}, got {type(out).__name__}")
+    if out.dtype != np.float32 or out.shape != shape:
+        raise ValueError(f"expected out float32 {shape}, got {out.dtype} {out.shape}")
 
 
 # ---- the specification: one number at a time, in exact fractions -------------------------------------------

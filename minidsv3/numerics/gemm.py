@@ -81,14 +81,15 @@ def gemm_fp8(
         raise ValueError(
             f"expected x [M, K] and w [N, K] with one K, got {x.codes.shape} and {w.codes.shape}"
         )
-    if accumulate == "ideal":
-        result: Values = x.dequantize() @ w.dequantize().T  # [M, N]
-    else:
-        stride = _stride(x, w, interval)
-        unit = load_hardware("h800").tensor_core["fp8"] if unit is None else unit
-        result = np.zeros((len(x.codes), len(w.codes)), np.float32)  # [M, N]
-        for m in _slices(len(result), ROWS):
-            _accumulate(result[m], m, x, w, stride, order, unit if accumulate == "hardware" else None)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN, as on a GPU
+        if accumulate == "ideal":
+            result: Values = x.dequantize() @ w.dequantize().T  # [M, N]
+        else:
+            stride = _stride(x, w, interval)
+            unit = load_hardware("h800").tensor_core["fp8"] if unit is None else unit
+            result = np.zeros((len(x.codes), len(w.codes)), np.float32)  # [M, N]
+            for m in _slices(len(result), ROWS):
+                _accumulate(result[m], m, x, w, stride, order, unit if accumulate == "hardware" else None)
     return BF16.round(result) if output == "bf16" else result
 
 
@@ -105,7 +106,7 @@ def _matrix(x: Any, what: str) -> Values:
     return x
 
 
-def _stride(x: Quantized, w: Quantized, interval: int | None) -> int:
+def _stride(x: Quantized, w: Quantized, interval: Any) -> int:
     """Elements of K in one partial sum."""
     K: int = x.codes.shape[1]
     block_x, block_w = x.block[1], w.block[1]
@@ -118,9 +119,10 @@ def _stride(x: Quantized, w: Quantized, interval: int | None) -> int:
     if block_x != block_w and min(block_x, block_w) < K:
         raise ValueError(f"expected equal blocks along K, got {block_x} for x and {block_w} for w")
     block = min(block_x, block_w)
-    if interval < 1 or (block % interval and block > interval and block < K):
+    whole = isinstance(interval, int | np.integer) and interval > 0
+    if not whole or (interval < block < K and block % interval):
         raise ValueError(f"expected an interval that divides the block of {block} along K, got {interval}")
-    return min(interval, block)
+    return int(min(interval, block))
 
 
 def _accumulate(

@@ -64,6 +64,8 @@ class IntegerFormat:
     def scale_of(self, x: ArrayLike) -> Values:
         """Scale of every row, by the format's rule; 1 for a row of zeros.  [..., C] -> [..., 1]."""
         magnitude = np.abs(_finite(x))
+        if magnitude.ndim < 1:
+            raise ValueError("expected values [..., C], got a single number")
         if self.scale == "amax":
             scale = magnitude.max(axis=-1, keepdims=True, initial=0) / np.float32(self.high)
         else:
@@ -107,6 +109,8 @@ class IntegerFormat:
         [..., C] -> [..., ceil(C / per_byte)].
         """
         given = self._checked(codes)
+        if given.ndim < 1:
+            raise ValueError("expected codes [..., C], got a single one")
         *rows, count = given.shape
         size = -(-count // self.per_byte)
         padded = np.pad(given, [*[(0, 0)] * len(rows), (0, size * self.per_byte - count)])
@@ -117,7 +121,8 @@ class IntegerFormat:
     def unpack(self, packed: ArrayLike, count: int) -> Codes:
         """The first `count` codes of every row of bytes.  [..., bytes] uint8 -> [..., count]."""
         given = np.asarray(packed)
-        if given.dtype != np.uint8 or not 0 <= count <= given.shape[-1] * self.per_byte:
+        room = given.shape[-1] * self.per_byte if given.ndim else -1
+        if given.dtype != np.uint8 or not 0 <= count <= room:
             raise ValueError(
                 f"expected uint8 that hold {count} codes of {self.name}, got {given.dtype} {given.shape}"
             )

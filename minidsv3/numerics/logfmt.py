@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minidsv3.numerics.formats import BF16
+from minidsv3.numerics.formats import BF16, as_float32
 from minidsv3.numerics.tiles import cells, patches
 
 __all__ = ["CONVENTIONS", "Encoded", "LogFMT", "decode_one", "encode_one", "sides_of"]
@@ -78,6 +78,9 @@ class LogFMT:
     chunk: int = 8  # tiles of a row that "deepep" decides on together
 
     def __post_init__(self) -> None:
+        if not all(isinstance(n, int | np.integer) for n in (self.bits, self.tile, self.chunk)):
+            found = f"{self.bits!r}, {self.tile!r} and {self.chunk!r}"
+            raise ValueError(f"expected bits, tile and chunk as whole numbers, got {found}")
         if not 3 <= self.bits <= 16:
             raise ValueError(
                 f"expected LogFMT bits 3 .. 16 (2^(n-1) - 2 steps, at least one), got {self.bits}"
@@ -138,9 +141,7 @@ class LogFMT:
 
     def _rows(self, x: ArrayLike) -> tuple[Values, tuple[int, ...]]:
         """x as [R, C], and the shape it came in."""
-        if isinstance(x, np.ndarray | np.generic) and x.dtype != np.float32:
-            raise ValueError(f"expected float32 (another rounding would come first), got {x.dtype}")
-        values = np.asarray(x, np.float32)
+        values = as_float32(x)
         if values.ndim < 1:
             raise ValueError("expected values [..., C], got a single number")
         return values.reshape(math.prod(values.shape[:-1]), values.shape[-1]), values.shape
@@ -151,7 +152,7 @@ class LogFMT:
         if not bool(np.all(largest < np.inf)):
             raise ValueError("expected finite values for LogFMT, got infinity or NaN")
         if self.convention == "deepep":
-            smallest, largest = BF16.round(a.min(axis=-1)), BF16.round(largest, overflow="saturate")
+            smallest, largest = (BF16.round(end, overflow="saturate") for end in (a.min(axis=-1), largest))
         else:
             smallest = np.where(a == 0, np.inf, a).min(axis=-1)
         flat = largest == 0  # a tile of zeros: log_min 0, step 0
@@ -195,24 +196,40 @@ class LogFMT:
         return turn
 
     def decode(self, encoded: Encoded) -> Values:
-        """Values of what `encode` gave: 2^(log_min + step (level - 1)) in float32, or zero; the sign kept."""
+        """Values of what `encode` gave: 2^(log_min + step (level - 1)) in float32, or zero; the sign kept.
+
+        ValueError for codes of another n, for sides of other tiles, and for sides that no encoder makes.
+        """
+        self._check(encoded)
         shape = encoded.codes.shape
         codes = encoded.codes.reshape(math.prod(shape[:-1]), shape[-1])
         tiles = cells(codes.shape, (1, self.tile))
-        if encoded.codes.dtype != self.dtype or encoded.log_min.size != math.prod(tiles):
-            raise ValueError(
-                f"expected codes {self.dtype} and sides for tiles of {self.tile}, "
-                f"got {encoded.codes.dtype} {shape} with {encoded.log_min.shape}"
-            )
         log_min, step = encoded.log_min.reshape(tiles), encoded.step.reshape(tiles)
         plain = encoded.plain.reshape(tiles)
         values = np.empty(codes.shape, np.float32)
         for here, where, piece in self._pieces(codes):
+            if ((here >> self.bits != 0) & ~plain[where][..., None]).any():
+                raise ValueError(
+                    f"expected LogFMT-{self.bits} codes, 0 .. {2 * self.top + 1}, got {here.max()}"
+                )
             there = self._values(here, log_min[where][..., None], step[where][..., None])
             if plain[where].any():
                 there = np.where(plain[where][..., None], BF16.decode(here), there)
             values[piece] = there.reshape(len(here), -1)
         return values.reshape(shape)
+
+    def _check(self, encoded: Encoded) -> None:
+        """Types and shapes of what came, and its sides; codes are checked where they are decoded."""
+        codes, sides = encoded.codes, (encoded.log_min, encoded.step, encoded.plain)
+        if codes.dtype != self.dtype or codes.ndim < 1:
+            raise ValueError(f"expected codes {self.dtype} [..., C], got {codes.dtype} {codes.shape}")
+        tiles, found = (*codes.shape[:-1], -(-codes.shape[-1] // self.tile)), [side.shape for side in sides]
+        if found != [tiles] * len(sides):
+            raise ValueError(
+                f"expected log_min, step and plain {tiles} for tiles of {self.tile}, got {found}"
+            )
+        if not bool(np.all(np.isfinite(encoded.log_min) & (encoded.step >= 0) & (encoded.step < np.inf))):
+            raise ValueError("expected log_min finite and step at least zero, got infinity, NaN or less")
 
     def _values(self, codes: Codes, log_min: Values, step: Values) -> Values:
         """Values of codes [r, t, w]."""
@@ -238,9 +255,11 @@ class LogFMT:
         Lowest bits first. For n = 10 this is DeepEP's 160 bits; other n are packed alike, which is ours.
         Any shape, taken in order; the last group is filled up with zeros.  -> bytes [groups * 2n].
         """
-        flat = codes.reshape(-1)
-        if codes.dtype != self.dtype or (flat.size and int(flat.max()) >> self.bits):
-            raise ValueError(f"expected LogFMT-{self.bits} codes in {self.dtype}, got {codes.dtype}")
+        flat = np.asarray(codes).reshape(-1)
+        if flat.dtype != self.dtype:
+            raise ValueError(f"expected LogFMT-{self.bits} codes in {self.dtype}, got {flat.dtype}")
+        if flat.size and int(flat.max()) >> self.bits:
+            raise ValueError(f"expected LogFMT-{self.bits} codes, 0 .. {2 * self.top + 1}, got {flat.max()}")
         groups = np.zeros(-(-flat.size // GROUP) * GROUP, "<u2")
         groups[: flat.size] = flat
         return np.concatenate(
@@ -259,8 +278,8 @@ class LogFMT:
 
     def unpack(self, packed: NDArray[np.uint8], count: int) -> Codes:
         """The first `count` codes of what `pack` made.  bytes -> [count]."""
-        size = -(-count // GROUP) * 2 * self.bits
-        if packed.dtype != np.uint8 or packed.shape != (size,):
+        packed, size = np.asarray(packed), -(-count // GROUP) * 2 * self.bits
+        if count < 0 or packed.dtype != np.uint8 or packed.shape != (size,):
             raise ValueError(
                 f"expected {size} bytes for {count} codes of {self.bits} bits, "
                 f"got {packed.dtype} {packed.shape}"
@@ -292,10 +311,8 @@ def sides_of(tile: list[float], fmt: LogFMT) -> tuple[float, float]:
     """log_min and step of a tile of float32 numbers, both rounded to float32."""
     magnitudes = [abs(x) for x in tile]
     if fmt.convention == "deepep":
-        low, high = (
-            float(BF16.round(min(magnitudes))),
-            float(BF16.round(max(magnitudes), overflow="saturate")),
-        )
+        ends = min(magnitudes), max(magnitudes)
+        low, high = (float(BF16.round(end, overflow="saturate")) for end in ends)
     else:
         low, high = min((a for a in magnitudes if a), default=0.0), max(magnitudes)
     if high == 0:

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minidsv3.numerics.formats import E4M3, NumberFormat
+from minidsv3.numerics.formats import E4M3, NumberFormat, as_float32, check_out
 from minidsv3.numerics.tile_passes import SMALL, round_both, round_turned, round_whole
 from minidsv3.numerics.tiles import (
     TAME,
@@ -61,6 +61,7 @@ Codes = NDArray[np.unsignedinteger[Any]]
 Block = tuple[int, int]
 SCALES = ("float32", "power-of-two")
 _SIGN, _ONE, _SMALLEST_NORMAL = np.uint32(0x8000_0000), np.float32(1), np.float32(2.0**-126)
+_LARGEST = float(np.finfo(np.float32).max)
 _LOWEST, _HIGHEST = np.uint32(1 << 23), np.uint32(254 << 23)  # exponent fields 1 and 254
 
 
@@ -97,7 +98,7 @@ def power_of_two_ceil(s: ArrayLike) -> Values:
     give 2^-126; what lies above 2^127, infinity and NaN give 2^127. A rounded logarithm would miss by a
     factor of two just above a power of two.
     """
-    bits = np.asarray(s, np.float32).view(np.uint32)
+    bits = as_float32(s).view(np.uint32)
     up = bits + np.uint32(0x7F_FFFF)  # any bit of the fraction carries into the exponent
     field = np.minimum(np.maximum(up, _LOWEST), _HIGHEST) & np.uint32(0x7F80_0000)
     powers: Values = field.view(np.float32)
@@ -107,14 +108,8 @@ def power_of_two_ceil(s: ArrayLike) -> Values:
 @lru_cache(maxsize=64)
 def _recipe(scale: str, amax_floor: float, name: str | None) -> Recipe:
     """The row by its name; without a name, V3's later rule with the floor given."""
-    if scale not in SCALES:
-        raise ValueError(f"expected scale one of {SCALES}, got {scale!r}")
     if name is None:
-        if not 0 <= amax_floor < np.inf:
-            raise ValueError(f"expected amax_floor at least 0 and finite, got {amax_floor}")
         return replace(RECIPES["v3-2025-08"], amax_floor=amax_floor)
-    if name not in RECIPES:
-        raise ValueError(f"expected recipe one of {tuple(RECIPES)}, got {name!r}")
     if scale not in RECIPES[name].scales:
         raise ValueError(f"expected scale one of {RECIPES[name].scales} in recipe {name}, got {scale!r}")
     return RECIPES[name]
@@ -242,8 +237,10 @@ def tile_round(
     number at s times the format's.
     """
     values, shape, rule = _arguments(x, block, fmt, scale, amax_floor, recipe)
-    if out is not None and (out.shape != values.shape or out.dtype != np.float32):
-        raise ValueError(f"expected out float32 {values.shape}, got {out.dtype} {out.shape}")
+    if out is not None:
+        check_out(out, values.shape)
+        if np.may_share_memory(out, values) and not _same_place(out, values):
+            values = values.copy()  # lest a tile be read after a part of it is written
     if recipe is None and out is None and values.flags.c_contiguous:
         quick = _round_in_passes(values.reshape(shape), block, rule, amax_floor)
         if quick is not None:
@@ -257,6 +254,11 @@ def tile_round(
         return target
     out[...] = target
     return out
+
+
+def _same_place(x: Values, y: Values) -> bool:
+    """Whether both are the same numbers in memory, in the same order."""
+    return x.ctypes.data == y.ctypes.data and x.strides == y.strides
 
 
 def _round_in_passes(x: Values, block: Block, rule: _Rule, amax_floor: float) -> Values | None:
@@ -286,8 +288,7 @@ def tile_round_groups(
     x: [P, C]  bounds: group e has the rows bounds[e] .. bounds[e + 1], from 0 to P  ->  [P, C].
     """
     values, _, rule = _arguments(x, (height, 1), fmt, scale, amax_floor, None)
-    if values.ndim != 2 or bounds[0] != 0 or bounds[-1] != len(values):
-        raise ValueError(f"expected x [P, C] and bounds from 0 to P, got {values.shape} and {list(bounds)}")
+    _check_groups(values, bounds)
     quick = round_turned(values, bounds, (height, 1), rule.to, rule.powers, amax_floor)
     if quick is not None:
         return quick
@@ -312,11 +313,20 @@ def tile_round_both(
     """
     values, _, rule = _arguments(x, (1, size), fmt, scale, amax_floor, None)
     bounds = (0, len(values)) if bounds is None else bounds
+    _check_groups(values, bounds)
     both = round_both(values, bounds, size, rule.to, rule.powers, amax_floor)
     if both is not None:
         return both
     along = tile_round(values, (1, size), fmt, scale, amax_floor)
     return along, tile_round_groups(values, bounds, size, fmt, scale, amax_floor)
+
+
+def _check_groups(x: Values, bounds: Sequence[int]) -> None:
+    """ValueError if x is not [P, C], or bounds do not lead from 0 to P without a step back."""
+    ends = np.asarray(bounds)
+    whole = x.ndim == 2 and ends.ndim == 1 and ends.size > 0 and ends.dtype.kind in "iu"
+    if not whole or ends[0] != 0 or ends[-1] != len(x) or bool((ends[1:] < ends[:-1]).any()):
+        raise ValueError(f"expected x [P, C] and bounds from 0 up to P, got {x.shape} and {list(bounds)}")
 
 
 def _round(work: _Work, fmt: NumberFormat, rule: _Rule, out: Values) -> None:
@@ -344,12 +354,24 @@ def _arguments(
     x: ArrayLike, block: Block, fmt: NumberFormat, scale: str, amax_floor: float, recipe: str | None
 ) -> tuple[Values, tuple[int, int, int], _Rule]:
     """x as float32, the [L, R, C] it is walked as, the rule."""
-    if isinstance(x, np.ndarray | np.generic) and x.dtype != np.float32:
-        raise ValueError(f"expected float32 (another rounding would come first), got {x.dtype}")
-    values = np.asarray(x, np.float32)
+    values = as_float32(x)
     cells(values.shape, block)
+    _check_choices(fmt, scale, amax_floor, recipe)
     rule = _Rule(_recipe(scale, amax_floor, recipe), scale == "power-of-two", grid(fmt))
     return values, matrices(values, block[0]), rule
+
+
+def _check_choices(fmt: Any, scale: Any, amax_floor: Any, recipe: Any) -> None:
+    """ValueError for what is no choice; whether scale and recipe go together, `_recipe` says."""
+    if not isinstance(fmt, NumberFormat) or not fmt.signed:
+        raise ValueError(f"expected a NumberFormat with a sign, got {getattr(fmt, 'name', fmt)!r}")
+    if scale not in SCALES:
+        raise ValueError(f"expected scale one of {SCALES}, got {scale!r}")
+    if recipe is not None and recipe not in tuple(RECIPES):
+        raise ValueError(f"expected recipe one of {tuple(RECIPES)}, got {recipe!r}")
+    number = isinstance(amax_floor, int | float | np.integer | np.floating)
+    if not number or not 0 <= amax_floor <= _LARGEST:
+        raise ValueError(f"expected amax_floor at least 0 and a finite float32, got {amax_floor!r}")
 
 
 # ---- the result --------------------------------------------------------------------------------------------
@@ -373,6 +395,11 @@ class Quantized:
     def __post_init__(self, check: bool) -> None:
         if not check:
             return
+        for what, given in (("codes", self.codes), ("scale", self.scale)):
+            if not hasattr(given, "dtype"):
+                raise ValueError(f"expected {what} as an array, got {type(given).__name__}")
+        if not hasattr(self.fmt, "dtype"):
+            raise ValueError(f"expected a NumberFormat, got {self.fmt!r}")
         expected = cells(self.codes.shape, self.block)
         if self.codes.dtype != self.fmt.dtype:
             raise ValueError(f"expected codes of {self.fmt.name} in {self.fmt.dtype}, got {self.codes.dtype}")

@@ -120,13 +120,19 @@ def _some(scales: Array | None, k: slice, x: slice, block: int) -> Array | None:
 # ---- what may come in --------------------------------------------------------------------------------------
 
 
-def operand_format(fmt: NumberFormat | None, unit: TensorCore, which: str) -> NumberFormat:
+def operand_format(fmt: Any, unit: Any, which: str) -> NumberFormat:
     """The format of operand `which` ("a" or "b"): the unit's first if None; ValueError if not the unit's."""
+    if not isinstance(unit, TensorCore):
+        raise ValueError(f"expected a unit, as load_hardware(...).tensor_core[...], got {unit!r:.60}")
     if not unit.operands:
         raise ValueError(f"expected a unit with operand formats, got format {unit.format!r}")
-    fmt = FORMATS[unit.operands[0]] if fmt is None else fmt
-    if fmt.name not in unit.operands:
-        raise ValueError(f"expected {which}_format one of {', '.join(unit.operands)}, got {fmt.name}")
+    if not set(unit.operands) <= set(FORMATS):
+        raise ValueError(f"expected operands among {', '.join(FORMATS)}, got {', '.join(unit.operands)}")
+    if fmt is None:
+        return FORMATS[unit.operands[0]]
+    if not isinstance(fmt, NumberFormat) or fmt.name not in unit.operands:
+        found = getattr(fmt, "name", repr(fmt))
+        raise ValueError(f"expected {which}_format one of {', '.join(unit.operands)}, got {found}")
     return fmt
 
 

@@ -79,7 +79,8 @@ def cells(shape: tuple[int, ...], block: tuple[int, int]) -> tuple[int, ...]:
     """Shape of one number a tile: [..., R, C] -> [..., ceil(R/height), ceil(C/width)]."""
     if len(shape) < 2:
         raise ValueError(f"expected values [..., R, C], got shape {shape}")
-    if np.shape(block) != (2,) or min(block) < 1 or any(n != int(n) for n in block):
+    whole = np.shape(block) == (2,) and all(isinstance(n, int | np.integer) for n in block)
+    if not whole or min(block) < 1:
         raise ValueError(f"expected block = (rows, columns), both whole and positive, got {block}")
     return (*shape[:-2], -(-shape[-2] // block[0]), -(-shape[-1] // block[1]))
 

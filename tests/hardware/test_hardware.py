@@ -92,6 +92,14 @@ def test_a_value_beside_the_family_goes_before_it() -> None:
     assert core["fp8"].fraction_bits == 14
     assert core["fp8"].terms == 32
     assert core["bf16"] == tensor_core("hopper-wgmma", "bf16")
+    row = tensor_core("hopper-wgmma", "fp8")
+    assert (core["fp8"].silicon, core["fp8"].status) == ("", "assumed")  # what was measured is another unit
+    assert core["fp8"].source == f"fraction_bits: test; the rest: {row.source}"
+    same = read_hardware(changed("tensor_core.fp8.fraction_bits", value=13), "mine").tensor_core["fp8"]
+    assert same == row
+    mine = changed("tensor_core.fp8.fraction_bits", value=14, status="measured")
+    assert read_hardware(mine, "mine").tensor_core["fp8"].status == "measured"
+    assert read_hardware(mine, "mine").tensor_core["fp8"].silicon == ""
     with pytest.raises(ValueError, match=r"mine.toml: tensor_core.fp8: expected a depth of a multiple of 5"):
         read_hardware(changed("tensor_core.fp8.terms", value=5), "mine")
 
@@ -108,6 +116,12 @@ def test_a_value_beside_the_family_goes_before_it() -> None:
             {"fraction_bits": 46},
             "expected terms and fraction bits whose sum float64 holds exactly, got 32 and 46",
         ),
+        ({"rounding": "up"}, r"expected rounding toward-zero \| nearest-even, got 'up'"),
+        ({"accumulator": "late"}, r"expected accumulator aligned \| added, got 'late'"),
+        ({"output": "bf16"}, r"expected output fp32 \| fp16, got 'bf16'"),
+        ({"depth": -32}, "expected depth a whole number, at least 0, got -32"),
+        ({"terms": 32.0}, "expected terms a whole number, at least 0, got 32.0"),
+        ({"group": 0}, "expected a depth of a multiple of 0 terms"),
         ({"output_fraction_bits": 24}, "expected output fraction bits of 1 .. 23, got 24"),
         ({"scale_block": 16}, "expected scales that change between steps, got a block of 16"),
     ],

@@ -214,7 +214,17 @@ def test_input_is_checked() -> None:
         MXFP4.decode(Blocks(blocks.codes + np.uint8(16), blocks.scales, 1.0))
     with pytest.raises(ValueError, match=r"expected scales \(2,\)"):
         MXFP4.decode(Blocks(blocks.codes, blocks.scales[:1], 1.0))
-    with pytest.raises(ValueError, match="expected codes of e2m1"):
+    for scale in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="expected a tensor_scale above zero and finite, got"):
+            MXFP4.decode(Blocks(blocks.codes, blocks.scales, scale))
+    for code, arrived in ((0xB8, "-1.0"), (0x7F, "nan")):
+        with pytest.raises(ValueError, match=f"expected scales of nvfp4 at least zero, got {arrived}"):
+            NVFP4.decode(Blocks(blocks.codes[:16], np.uint8([code]), 1.0))
+    with pytest.raises(ValueError, match=r"expected codes \[..., C\], got a single one"):
+        MXFP4.decode(Blocks(np.uint8(3), np.uint8(3), 1.0))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="for -1 codes"):
+        MXFP4.unpack(np.zeros(0, np.uint8), -1)
+    with pytest.raises(ValueError, match=r"expected codes of e2m1, 0 .. 15, got 16"):
         MXFP4.pack(np.array([16], np.uint8))
     with pytest.raises(ValueError, match="expected 2 bytes for 3 codes"):
         MXFP4.unpack(np.zeros(3, np.uint8), 3)

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -408,6 +409,33 @@ def test_what_would_be_rounded_twice_or_is_no_code_is_refused() -> None:
     for out in (np.empty(3, np.float64), np.empty(4, np.float32)):
         with pytest.raises(ValueError, match=r"expected out float32 \(3,\), got"):
             E4M3.round(np.zeros(3, "f"), out=out)
+
+
+@pytest.mark.parametrize("bad", [None, "1.0", 1j, [None, 1.0], [object()]])
+def test_what_is_no_number_is_refused(bad: Any) -> None:
+    for function in (E4M3.encode, BF16.round):
+        with pytest.raises(ValueError, match="expected numbers, got"):
+            function(bad)
+
+
+def test_out_is_an_array() -> None:
+    with pytest.raises(ValueError, match=r"expected out float32 \(\), got list"):
+        E4M3.round(1.0, out=[0.0])  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_beyond_float32_overflows_in_silence() -> None:
+    assert [E4M3.encode(1e300).item(), E4M3.encode([-1e300], "nonsaturating").item()] == [0x7E, 0xFF]
+    assert BF16.round(-1e300) == -np.inf
+
+
+def test_what_fits_into_float32_is_taken() -> None:
+    x = np.float32([[0.3, -17, 464]])
+    for same in (x.astype(">f4"), x.tolist(), x.T.copy().T, np.repeat(x, 2, axis=1)[:, ::2]):
+        np.testing.assert_array_equal(E4M3.encode(same), E4M3.encode(x))
+    half = x.astype(np.float16)
+    np.testing.assert_array_equal(E4M3.round(half), E4M3.round(half.astype(np.float32)))
+    np.testing.assert_array_equal(E5M2.round(np.int16([3, -300])), np.float32([3, -320]))
 
 
 def test_the_definition_knows_that_nan_has_a_sign() -> None:

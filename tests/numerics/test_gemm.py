@@ -222,6 +222,8 @@ def test_an_interval_is_as_good_as_it_is_short() -> None:
         ({"w": normal(3, 64)}, r"with one K, got \(2, 256\) and \(3, 64\)"),
         ({"interval": 96}, "expected an interval that divides the block of 128 along K, got 96"),
         ({"interval": 0}, "expected an interval that divides the block of 128 along K, got 0"),
+        ({"interval": 64.0}, "expected an interval that divides the block of 128 along K, got 64.0"),
+        ({"unit": "fp8"}, "expected a unit, .*, got 'fp8'"),
         ({"interval": None}, "expected one block along K = 256 without promotion, got 128 and 128"),
         ({"block_x": (1, 64)}, "expected equal blocks along K, got 64 for x and 128 for w"),
         ({"unit": tensor_core("ampere", "bf16")}, "expected a_format one of bf16, got e4m3"),
@@ -233,6 +235,14 @@ def test_what_does_not_fit_is_named(change: dict[str, Any], expectation: str) ->
     assert gemm_fp8(**good).shape == (2, 3)
     with pytest.raises(ValueError, match=expectation):
         gemm_fp8(**{**good, **change})
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("accumulate", ["ideal", "promoted", "hardware"])
+def test_what_overflows_is_infinity_without_a_warning(accumulate: str) -> None:
+    """As on a GPU, which has nobody to tell."""
+    huge = np.full((1, 128), 3e38, np.float32)
+    assert gemm_fp8(huge, np.abs(huge), accumulate) == np.inf
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])

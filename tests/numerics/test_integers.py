@@ -125,6 +125,16 @@ def test_bad_input(fmt: IntegerFormat) -> None:
             fmt.unpack(packed, count)
 
 
+@both
+def test_rows_are_wanted(fmt: IntegerFormat) -> None:
+    with pytest.raises(ValueError, match="got a single number"):
+        fmt.scale_of(np.float32(3))
+    with pytest.raises(ValueError, match="got a single one"):
+        fmt.pack(np.uint8(1))
+    with pytest.raises(ValueError, match="expected uint8 that hold 1 codes"):
+        fmt.unpack(np.uint8(1), 1)
+
+
 def test_bytes_that_are_no_five_digits_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected bytes of ternary, 0 .. 242, got 243"):
         TERNARY.unpack(np.uint8([3, 243]), 10)

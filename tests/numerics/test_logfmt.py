@@ -1,6 +1,7 @@
 """LogFMT: against the specification, the published rules, the measured errors."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,7 @@ def test_the_encoder_uses_what_the_decoder_gets() -> None:
             codes = encoded.codes.astype(np.int64)
             other = codes + code
             inside = ((other & fmt.top) >= 1) & ((other & ~fmt.top) == (codes & ~fmt.top))
+            other &= 2 * fmt.top + 1
             neighbour = type(encoded)(other.astype(fmt.dtype), encoded.log_min, encoded.step, encoded.plain)
             further = np.abs(fmt.decode(neighbour) - x) >= np.abs(values - x) * (1 - 1e-4) - 1e-9
             assert further[inside].all()
@@ -296,6 +298,9 @@ def test_infinity_and_nan_are_refused(convention: str, bad: float) -> None:
         ({"chunk": 0}, "chunk"),
         ({"convention": "isca"}, "convention"),
         ({"rounding": "up"}, "rounding"),
+        ({"bits": 8.5}, "whole numbers, got 8.5, 128 and 8"),
+        ({"bits": "8"}, "whole numbers, got '8'"),
+        ({"tile": 64.0}, "whole numbers, got 8, 64.0 and 8"),
     ],
 )
 def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
@@ -317,3 +322,33 @@ def test_arrays_are_checked() -> None:
         LogFMT(4).pack(np.array([16], np.uint8))
     with pytest.raises(ValueError, match="expected 16 bytes"):
         fmt.unpack(np.zeros(15, np.uint8), 16)
+    with pytest.raises(ValueError, match="for -1 codes"):
+        fmt.unpack(np.zeros(0, np.uint8), -1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"codes": np.full((1, 256), 1024, np.uint16)}, r"expected LogFMT-10 codes, 0 .. 1023, got 1024"),
+        ({"step": np.ones((1, 1), np.float32)}, r"expected log_min, step and plain \(1, 2\)"),
+        ({"plain": np.zeros((2, 1), bool)}, r"expected log_min, step and plain \(1, 2\)"),
+        ({"step": np.float32([[-0.1, 0]])}, "step at least zero"),
+        ({"step": np.float32([[np.nan, 0]])}, "step at least zero"),
+        ({"log_min": np.float32([[0, -np.inf]])}, "log_min finite"),
+    ],
+)
+def test_what_no_encoder_sends_is_refused(change: dict[str, Any], message: str) -> None:
+    fmt = LogFMT(10)
+    encoded = fmt.encode(np.ones((1, 256), np.float32))
+    with pytest.raises(ValueError, match=message):
+        fmt.decode(replace(encoded, **change))
+
+
+def test_bf16_beyond_its_largest_is_held_at_both_ends() -> None:
+    """DeepEP's sides in BF16: one magnitude that BF16 would round to infinity has a finite logarithm."""
+    x = np.full((1, 128), np.finfo(np.float32).max)
+    encoded = LogFMT(10, convention="deepep").encode(x)
+    assert np.isfinite(encoded.log_min).all()
+    assert (encoded.log_min.item(), encoded.step.item()) == sides_of(
+        x[0].tolist(), LogFMT(10, convention="deepep")
+    )

@@ -21,11 +21,14 @@ from minidsv3.numerics import (
     FP16,
     FP32,
     RECIPES,
+    UE8M0,
     NumberFormat,
     Quantized,
     power_of_two_ceil,
     quantize,
     tile_round,
+    tile_round_both,
+    tile_round_groups,
     tiles,
 )
 
@@ -364,6 +367,16 @@ def test_given_codes_and_scales_are_checked(
         ({"recipe": "v4"}, "recipe"),
         ({"amax_floor": -1.0}, "amax_floor"),
         ({"amax_floor": np.nan}, "amax_floor"),
+        ({"amax_floor": 1e39}, "amax_floor at least 0 and a finite float32, got 1e[+]39"),
+        ({"amax_floor": "small"}, "amax_floor .* got 'small'"),
+        ({"scale": ["float32"]}, "expected scale one of"),
+        ({"recipe": ["v3.2"]}, "expected recipe one of"),
+        ({"fmt": "e4m3"}, "expected a NumberFormat with a sign, got 'e4m3'"),
+        ({"fmt": UE8M0}, "expected a NumberFormat with a sign, got 'ue8m0'"),
+        ({"block": (1.0, 128.0)}, "expected block"),
+        ({"block": (1, np.inf)}, "expected block"),
+        ({"block": ("1", "2")}, "expected block"),
+        ({"x": [[1j]]}, "expected numbers, got complex128"),
     ],
 )
 def test_arguments_are_checked(arguments: dict[str, Any], message: str) -> None:
@@ -377,6 +390,58 @@ def test_out_has_to_fit() -> None:
     for out in (np.empty((2, 3), np.float32), np.empty((2, 2))):
         with pytest.raises(ValueError, match="expected out float32"):
             tile_round(np.ones((2, 2), np.float32), (1, 2), out=out)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"expected out float32 \(2, 2\), got list"):
+        tile_round(np.ones((2, 2), np.float32), (1, 2), out=[])  # type: ignore[arg-type]
+
+
+@both_scales
+def test_out_may_lie_anywhere(scale: str) -> None:
+    """In place, over a part of x, over x turned: never are values read that were written."""
+    room = np.random.default_rng(12).standard_normal(2 * 40 * 40 + 40).astype(np.float32)
+    for block in ((1, 32), (32, 1), (16, 16), (3, 40)):
+        for start in (0, 1, 40):
+            here = room.copy()
+            x, out = here[:1600].reshape(40, 40), here[start : start + 1600].reshape(40, 40)
+            expected = quantize(x, block, scale=scale).dequantize()
+            same_bits(tile_round(x, block, scale=scale, out=out), expected)
+        here = room[:1600].reshape(40, 40).copy()
+        expected = quantize(here.T, block, scale=scale).dequantize()
+        same_bits(tile_round(here.T, block, scale=scale, out=here), expected)
+
+
+@pytest.mark.parametrize(
+    "bounds", [[], [0, 3], [1, 4], [0, 3, 2, 4], [0, 9, 4], [0, -1, 4], [0, 1.5, 4], [[0, 4]]]
+)
+def test_groups_lead_from_the_first_row_to_the_last(bounds: Any) -> None:
+    x = np.ones((4, 8), np.float32)
+    with pytest.raises(ValueError, match=r"expected x \[P, C\] and bounds from 0 up to P, got \(4, 8\)"):
+        tile_round_groups(x, bounds, 2)
+    with pytest.raises(ValueError, match=r"expected x \[P, C\] and bounds from 0 up to P, got \(4, 8\)"):
+        tile_round_both(x, 2, bounds=bounds)
+
+
+def test_groups_are_of_one_matrix() -> None:
+    with pytest.raises(ValueError, match=r"got \(1, 4, 8\)"):
+        tile_round_both(np.ones((1, 4, 8), np.float32), 2)
+
+
+def test_what_fits_into_float32_is_scaled() -> None:
+    x = np.float32([[0.5, -3, 7, 100]])
+    for same in (x.astype(np.float16), x.astype(">f4"), x.tolist()):
+        np.testing.assert_array_equal(quantize(same).codes, quantize(x).codes)
+        same_bits(tile_round(same, (1, 2)), tile_round(x, (1, 2)))
+
+
+def test_codes_and_scales_are_arrays_and_a_format() -> None:
+    q = quantize(np.ones((2, 2), np.float32), (1, 2))
+    for change, message in (
+        ({"codes": q.codes.tolist()}, "expected codes as an array, got list"),
+        ({"scale": q.scale.tolist()}, "expected scale as an array, got list"),
+        ({"fmt": "e4m3"}, "expected a NumberFormat, got 'e4m3'"),
+    ):
+        parts: dict[str, Any] = {"codes": q.codes, "scale": q.scale, "block": q.block, "fmt": q.fmt}
+        with pytest.raises(ValueError, match=message):
+            Quantized(**{**parts, **change})
 
 
 def test_wide_formats_go_the_long_way() -> None:

@@ -563,6 +563,9 @@ NO_NUMBER = {"b_scale": np.full((1, 3), 255, np.uint8)}
         ({"c": np.zeros((3, 2), np.float32)}, r"expected c float32 \(2, 3\), got float32 \(3, 2\)"),
         ({"zeros": "none"}, "expected zeros one of .*, got 'none'"),
         ({"a_format": BF16}, "expected a_format one of e4m3, e5m2, got bf16"),
+        ({"b_format": "e4m3"}, "expected b_format one of e4m3, e5m2, got 'e4m3'"),
+        ({"unit": "fp8"}, "expected a unit, .*, got 'fp8'"),
+        ({"unit": replace(FP8, operands=("e9",))}, "expected operands among fp32, .*, got e9"),
         (INT8, "expected a unit with operand formats, got format 'int8'"),
         ({"unit": MX}, "expected a_scale .* in ue8m0 for mxf8f6f4, got none"),
         (dict(ONES), "expected no a_scale .* for fp8, got one"),
@@ -600,3 +603,7 @@ def test_the_trace_refuses_what_it_cannot_show() -> None:
         mma_trace([0], [0, 0], 0.0, FP8)
     with pytest.raises(ValueError, match="expected zeros one of"):
         mma_trace([0], [0], 0.0, FP8, zeros="some")
+    with pytest.raises(ValueError, match=r"expected c a single float32, got shape \(2,\)"):
+        mma_trace([0], [0], np.zeros(2, np.float32), FP8)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected numbers, got object"):
+        mma_trace([0], [0], None, FP8)  # type: ignore[arg-type]
