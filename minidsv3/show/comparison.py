@@ -9,9 +9,9 @@ Does: lay out. Does not: compare.
     ...        "held_out_bits_per_byte": 1.9, "relative_held_out": 0.0, "seconds_a_step": 0.5}
     >>> table = {"runs": {"fp8": run}, "reference": "bf16", "decay": 0.9}
     >>> print(plain_text(comparison_table(table), width=100, ascii_only=True))
-    precision  last loss  against bf16  furthest  held out, bits/byte  against bf16     a step
-    ------------------------------------------------------------------------------------------
-    fp8           2.0000       +0.100%   -0.200%               1.9000       +0.000%  500.0 ms
+    precision  last loss  against bf16  furthest  held out, bits/byte  against bf16  a step
+    ---------------------------------------------------------------------------------------
+    fp8           2.0000       +0.100%   -0.200%               1.9000       +0.000%  500 ms
 
 Next: minidsv3.show.recipe_table
 """
