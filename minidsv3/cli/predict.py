@@ -78,6 +78,7 @@ def main(args: argparse.Namespace) -> int:
             **drafts,
             "cache": cache,
             "precision": args.precision,
+            "accumulate": options["machine"].accumulate,
             "wall": {"tokens_per_second": speed},
         }
         print_json(said)

@@ -135,5 +135,7 @@ def _write_svg(path: Path, picture: "RenderableType", title: str, words: str) ->
 
     if not path.parent.is_dir():
         raise ValueError(f"expected --svg in a folder that exists, got {path}")
+    if path.is_dir():
+        raise ValueError(f"expected --svg a file, got the folder {path}")
     with replacing(path) as file:
         file.write(svg_text(picture, f"minidsv3 show {title}", width=100, description=words).encode())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SUBJECTS", "checked_interval", "find_unit"]
 
-MOST_PRODUCTS, MOST_TRACED = 1 << 26, 4096  # of one walk along K; under the microscope
+MOST_PRODUCTS, MOST_K, MOST_SIDE, MOST_TRACED = 1 << 24, 1 << 16, 1024, 4096
 WIDTHS = (8, 10, 12, 13, 14, 16, 20, 23, 25)  # fraction bits side by side
 
 
@@ -35,7 +35,7 @@ def find_unit(hardware: str, format_: str) -> "tuple[str, TensorCore]":
     try:
         machine = load_hardware(hardware)
     except ValueError as error:
-        families = ", ".join(TENSOR_CORES)
+        families = near(hardware, list(TENSOR_CORES)).replace("known: ", "")
         raise ValueError(f"{error}; or a tensor core family: {families}") from None
     if format_ not in machine.tensor_core:
         known = near(format_, list(machine.tensor_core))
@@ -54,8 +54,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--side", type=int, default=32, metavar="N", help="N x N sums are measured (32)")
     parser.add_argument("--seed", type=int, default=0, help="of the operands (0)")
     parser.add_argument("--microscope", action="store_true", help="one dot product, bit by bit")
-    parser.add_argument("--operands", default="normal", metavar="KIND", help="of the microscope (normal)")
-    parser.add_argument("--step", type=int, default=2, metavar="N", help="which step to draw (2)")
+    parser.add_argument("--operands", metavar="KIND", help="of the microscope (normal)")
+    parser.add_argument("--step", type=int, metavar="N", help="which step the microscope draws (2)")
 
 
 def _main(args: argparse.Namespace) -> int:
@@ -85,10 +85,13 @@ def _errors(args: argparse.Namespace, where: str, unit: "TensorCore") -> int:
     from minidsv3.numerics.experiments import OPERANDS, accumulation_errors, with_fraction_bits
     from minidsv3.show.accumulator import AccumulatorPage
 
+    if args.operands is not None or args.step is not None:
+        raise ValueError("expected --operands and --step with --microscope only")
     k, side = 4096 if args.k is None else args.k, args.side
-    if k < 1 or side < 1 or k * side * side > MOST_PRODUCTS:
-        most = f"--k x --side x --side from 1 to {MOST_PRODUCTS:,}"
-        raise ValueError(f"expected {most}, got {k} x {side} x {side}")
+    if not (1 <= k <= MOST_K and 1 <= side <= MOST_SIDE and k * side * side <= MOST_PRODUCTS):
+        most = f"--k up to {MOST_K:,}, --side up to {MOST_SIDE:,}"
+        product = f"--k x --side x --side from 1 to {MOST_PRODUCTS:,}"
+        raise ValueError(f"expected {most}, {product}, got {k} x {side} x {side}")
     interval = checked_interval(args.interval, unit.depth)
     intervals = [None] if interval is None else [None, interval]
     lengths = [*(1 << i for i in range(7, k.bit_length()) if 1 << i < k), k]
@@ -110,18 +113,20 @@ def _microscope(args: argparse.Namespace, where: str, unit: "TensorCore") -> int
     from minidsv3.numerics.experiments import OPERANDS, dot_trace, rounded_operands
     from minidsv3.show.microscope import Microscope
 
-    kinds = [name for name in OPERANDS if name.startswith(args.operands)]
+    asked = "normal" if args.operands is None else args.operands
+    kinds = [name for name in OPERANDS if asked and name.startswith(asked)]
     if not kinds:
-        raise ValueError(f"expected operands, got {args.operands!r}: {near(args.operands, list(OPERANDS))}")
+        raise ValueError(f"expected operands, got {asked!r}: {near(asked, list(OPERANDS))}")
     k = 256 if args.k is None else args.k
     if not 1 <= k <= MOST_TRACED:
         raise ValueError(f"expected --k from 1 to {MOST_TRACED} under the microscope, got {k}")
     rng = np.random.default_rng(args.seed)
     a, b = (rounded_operands(kinds[0], (1, k), FORMATS[unit.operands[0]], rng)[0] for _ in range(2))  # [K]
     trace = dot_trace(a, b, unit, checked_interval(args.interval, unit.depth))
-    if not 1 <= args.step <= len(trace.steps):
-        raise ValueError(f"expected --step from 1 to {len(trace.steps)}, got {args.step}")
-    picture = Microscope(where, unit, trace, f"{kinds[0]} operands, seed {args.seed}", args.step)
+    step = min(2, len(trace.steps)) if args.step is None else args.step
+    if not 1 <= step <= len(trace.steps):
+        raise ValueError(f"expected --step from 1 to {len(trace.steps)}, got {step}")
+    picture = Microscope(where, unit, trace, f"{kinds[0]} operands, seed {args.seed}", step)
     return present(args, "accumulator --microscope", picture, picture.to_dict())
 
 

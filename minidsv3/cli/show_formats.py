@@ -5,13 +5,14 @@ float32, which every format here is rounded from in one step.
 
 Does: read values and names, hand them to the pictures. Does not: draw.
 
-    >>> read_value("2^-9"), read_value("0x2A")
-    ((0.001953125, False), (42.0, True))
+    >>> read_value("-2^-10"), read_value("0x2A")
+    ((-0.0009765625, False), (42.0, True))
 
 Next: minidsv3.cli.show_scaling
 """
 
 import argparse
+import math
 from typing import TYPE_CHECKING
 
 from minidsv3.cli.show import Subject, present
@@ -19,7 +20,7 @@ from minidsv3.cli.show import Subject, present
 if TYPE_CHECKING:
     from minidsv3.numerics.formats import NumberFormat
 
-__all__ = ["SUBJECTS", "read_formats", "read_value"]
+__all__ = ["SUBJECTS", "read_format", "read_formats", "read_number", "read_value"]
 
 BESIDE = "e4m3,e5m2,e5m6,bf16,fp16,fp32"  # of a value, when no format is asked for
 STACKED = "e4m3,e5m2,e5m6,fp16,bf16"
@@ -40,18 +41,35 @@ def read_formats(names: str) -> "list[NumberFormat]":
     return found
 
 
+def read_format(name: str) -> "NumberFormat":
+    """One format by its name."""
+    found = read_formats(name)
+    if len(found) > 1:
+        raise ValueError(f"expected one number format, got {name!r}")
+    return found[0]
+
+
 def read_value(text: str) -> tuple[float, bool]:
-    """A number, and whether it is a code."""
+    """A number, and whether it is a code.  A sign in front of a power belongs to the whole: -2^-10 < 0."""
     try:
         if text.lower().startswith(("0x", "0b")):
             return float(int(text, 0)), True
         if "^" in text:
-            base, _, power = text.partition("^")
-            return float(base) ** float(power), False
+            base, _, power = text.strip().partition("^")
+            value = math.pow(float(base.removeprefix("-")), float(power))
+            return -value if base.startswith("-") else value, False
         return float(text), False
-    except (ValueError, OverflowError, ZeroDivisionError):
+    except (ValueError, OverflowError):
         known = "a value such as 0.3 or 2^-9, or a code such as 0x2A"
         raise ValueError(f"expected {known}, got {text!r}") from None
+
+
+def read_number(text: str) -> float:
+    """A number where a code would mean nothing."""
+    value, is_code = read_value(text)
+    if is_code:
+        raise ValueError(f"expected a value such as 0.3 or 2^-9, got the code {text}")
+    return value
 
 
 # ---- bits -------------------------------------------------------------------------------------------------
@@ -92,9 +110,9 @@ def _numberline(args: argparse.Namespace) -> int:
     from minidsv3.show.number_line import LinePage
 
     formats = read_formats(args.format)
-    value = None if args.value is None else read_value(args.value)[0]
-    start = 0.0 if args.start is None else read_value(args.start)[0]
-    stop = start + 2.0 if args.stop is None else read_value(args.stop)[0]
+    value = None if args.value is None else read_number(args.value)
+    start = 0.0 if args.start is None else read_number(args.start)
+    stop = start + 2.0 if args.stop is None else read_number(args.stop)
     page = LinePage.of(formats, start, stop, value)
     return present(args, "numberline", page, page.to_dict())
 
@@ -112,7 +130,7 @@ def _formats(args: argparse.Namespace) -> int:
     from minidsv3.show.format_table import FormatPage, FormatsPage, FormatTable, SharedScales, format_row
 
     if args.name:
-        (fmt, *_) = read_formats(args.name)
+        fmt = read_format(args.name)
         return present(args, "formats", FormatPage(fmt), {"formats": [format_row(fmt)]})
     formats = list(FORMATS.values())
     shared = SharedScales(list(BLOCK_FORMATS.values()), list(INTEGERS.values()))

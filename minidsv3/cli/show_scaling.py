@@ -14,7 +14,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from minidsv3.cli.show import Subject, present
-from minidsv3.cli.show_formats import read_formats, read_value
+from minidsv3.cli.show_formats import read_format, read_number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["SUBJECTS", "read_block"]
 
 ELEMENTS = 32  # so many values or fewer are laid out one by one
-MOST_VALUES = 4_000_000
+MOST_VALUES, MOST_SCALES = 4_000_000, 200_000
+MOST_GROWTH = 1e30  # of what a float32 can hold
 
 
 def read_block(text: str) -> tuple[int, int]:
@@ -56,20 +57,22 @@ def _source(args: argparse.Namespace) -> "tuple[Values, str]":
     import numpy as np
 
     from minidsv3.numerics.tile_errors import draw
-    from minidsv3.show.numbers import shape
+    from minidsv3.show.numbers import counted, shape
 
     if args.values is not None:
         with np.errstate(over="ignore"):
-            row = [read_value(word)[0] for word in args.values.split(",") if word.strip()]
+            row = [read_number(word) for word in args.values.split(",") if word.strip()]
             x = np.array([row]).astype(np.float32)  # [1, C]
         if not x.size:
             raise ValueError("expected values such as 1,-2.5,3e-4, got none")
-        return x, f"{x.size} values"
+        return x, counted(x.size, "value")
     size = read_block(args.size)
     if size[0] * size[1] > MOST_VALUES:
         raise ValueError(f"expected --size of at most {MOST_VALUES:,} values, got {shape(size)}")
     if args.seed < 0:
         raise ValueError(f"expected --seed >= 0, got {args.seed}")
+    if not 0 < args.growth <= MOST_GROWTH:
+        raise ValueError(f"expected --growth above 0, at most {MOST_GROWTH:g}, got {args.growth:g}")
     kind = "Gaussian values" if args.random == "gaussian" else f"{args.random} values"
     if args.random == "outliers":
         kind = f"Gaussian values, one channel of 256 times {args.growth:g}"
@@ -93,16 +96,20 @@ def _quantise(args: argparse.Namespace) -> int:
     from minidsv3.show.numbers import shape
     from minidsv3.show.quantisation_map import ElementTable, QuantisationMap, QuantisePage
 
-    block, fmt = read_block(args.block), read_formats(args.format)[0]
+    block, fmt = read_block(args.block), read_format(args.format)
     x, said = _source(args)
     if args.recipe is not None:
         _check_recipe(args.recipe)
+    for size in (block, (1, 128), (128, 1)):
+        if -(-x.shape[0] // size[0]) * -(-x.shape[1] // size[1]) > MOST_SCALES:
+            given = f"{shape(x.shape)} in {shape(size)}"
+            raise ValueError(f"expected at most {MOST_SCALES:,} tiles, got {given}")
     chosen = quantize(x, block, fmt, args.scale, recipe=args.recipe)
     picture: Any = (
         ElementTable(x, chosen) if x.size <= ELEMENTS and len(x) == 1 else QuantisationMap(x, chosen)
     )
-    way = args.recipe or f"{args.scale} scales"
-    title = f"{said}, as {fmt.name.upper()} in {shape(block)} tiles, {way}"
+    recipe = f"{args.recipe}, " if args.recipe else ""
+    title = f"{said}, as {fmt.name.upper()} in {shape(block)} tiles, {recipe}{args.scale} scales"
     page = QuantisePage(title, picture, _recipes(x, block, chosen, args.scale))
     return present(args, "quantise", page, page.to_dict())
 
@@ -169,7 +176,7 @@ def _outliers(args: argparse.Namespace) -> int:
     from minidsv3.show.numbers import shape
     from minidsv3.show.plot import LogPlot
 
-    fmt, size = read_formats(args.format)[0], read_block(args.size)
+    fmt, size = read_format(args.format), read_block(args.size)
     if not 0 < args.share < 1 or args.seed < 0 or size[0] * size[1] > MOST_VALUES:
         given = f"{args.share:g}, {args.seed} and {args.size}"
         raise ValueError(
@@ -216,6 +223,8 @@ def _logfmt(args: argparse.Namespace) -> int:
     fmt = LogFMT(bits=args.bits, tile=x.shape[1], convention=args.convention)
     own = {f"LogFMT-{args.bits} ({args.convention})": fmt.round}
     others = {name: codec for name, codec in CODECS.items() if name != f"LogFMT-{args.bits}"}
+    if args.convention != "paper":
+        others = {f"{name} (paper)" if "Log" in name else name: codec for name, codec in others.items()}
     errors = {name: tile_error(x, codec(x)) for name, codec in (own | others).items()}
     page = LogFMTPage(said, x, fmt, errors)
     return present(args, "logfmt", page, page.to_dict())

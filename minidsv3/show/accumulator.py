@@ -25,30 +25,41 @@ from rich.table import Table
 from rich.text import Text
 
 from minidsv3.hardware import TensorCore
+from minidsv3.numerics import ZEROS
 from minidsv3.numerics.experiments import SumError
-from minidsv3.show.numbers import count, percent
+from minidsv3.show.numbers import counted, percent
 from minidsv3.show.plot import LogPlot
-from minidsv3.show.tables import plain_table
+from minidsv3.show.tables import in_parts, plain_table
 
 __all__ = ["AccumulatorPage", "error_table"]
 
 SIGNED = "normal"  # operands whose sums cross zero
+HEADS = ("operands", "promoted", "median", "worst", "normwise", "low")
+NARROW = 60  # columns below which tables are taken apart
 
 
 def error_table(rows: Sequence[SumError]) -> Table:
     """A row for each kind of operands and interval."""
     table = plain_table()
-    for name in ("operands", "promoted", "median", "worst", "normwise", "low"):
-        table.add_column(name, justify="left" if name in ("operands", "promoted") else "right", no_wrap=True)
+    for name in HEADS:
+        table.add_column(name, justify="left" if name in HEADS[:2] else "right", no_wrap=True)
     for row in rows:
-        worst = "-" if row.operands == SIGNED else percent(row.worst)
-        errors = (percent(row.median), worst, percent(row.normwise), f"{row.low:.0%}")
-        table.add_row(row.operands, _interval(row.interval), *errors)
+        table.add_row(*_texts(row).values())
     return table
+
+
+def _texts(row: SumError) -> dict[str, str]:
+    worst = "-" if row.operands == SIGNED else percent(row.worst)
+    errors = (percent(row.median), worst, percent(row.normwise), f"{row.low:.0%}")
+    return dict(zip(HEADS, (row.operands, _interval(row.interval), *errors), strict=True))
 
 
 def _interval(interval: int | None) -> str:
     return "never" if interval is None else str(interval)
+
+
+def _often(interval: int | None) -> str:
+    return "never" if interval is None else f"every {interval}"
 
 
 @dataclass(frozen=True)
@@ -80,13 +91,13 @@ class AccumulatorPage:
                 series.setdefault(name, []).append((row.k, row.median))
         return LogPlot(series, "K")
 
-    def width_table(self) -> Table:
+    def width_table(self, wide: bool = True) -> Table:
         """Median relative error by fraction bits."""
         table, intervals = plain_table(), list(dict.fromkeys(row.interval for row in self.widths))
-        table.add_column("fraction bits", justify="right", no_wrap=True)
+        table.add_column("fraction bits" if wide else "bits", justify="right", no_wrap=True)
         for interval in intervals:
             name = "one accumulator" if interval is None else f"to FP32 every {interval}"
-            table.add_column(name, justify="right", no_wrap=True)
+            table.add_column(name if wide else _often(interval), justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         for bits in dict.fromkeys(row.fraction_bits for row in self.widths):
             errors = [percent(row.median) for row in self.widths if row.fraction_bits == bits]
@@ -97,13 +108,17 @@ class AccumulatorPage:
         yield Text(self.title, "bold")
         yield Text(self.rule)
         yield Text(
-            f"\nmedian relative error of {count(self.results)} sums, {self.plotted} operands", "bold cyan"
+            f"\nmedian relative error of {counted(self.results, 'sum')}, {self.plotted} operands", "bold cyan"
         )
         yield self.plot()
         yield Text(f"\nat K = {self.k}", "bold cyan")
-        yield error_table([row for row in self.errors if row.k == self.k])
+        rows = [row for row in self.errors if row.k == self.k]
+        if options.max_width < NARROW:
+            yield from in_parts([_texts(row) for row in rows], options, HEADS[2:], keys=2)
+        else:
+            yield error_table(rows)
         yield Text(f"\nat K = {self.k} with other accumulators, {self.plotted} operands, median", "bold cyan")
-        yield self.width_table()
+        yield self.width_table(wide=options.max_width >= NARROW)
         yield Text()
         yield from (Text(remark, "dim") for remark in self.remarks)
 
@@ -130,13 +145,15 @@ class AccumulatorPage:
             "normwise: the worst |sum - exact| over the sum of |products|; low: came out too small",
             "operands rounded to the format first, one scale a matrix: only the summing is measured",
             'the report\'s "nearly 2 %" at K = 4096 names neither operands nor metric',
-            f"evidence for this unit: {self.unit.silicon or 'none published'} ({self.unit.status})",
+            f"evidence for this unit: {self.unit.silicon or 'none published'} ({self.unit.status}); "
+            "nothing run by us",
+            f"zeros by the {ZEROS[0]} rule; published rules differ there, not for sums of this size",
         ]
 
     def describe(self) -> str:
         """The page in words."""
         lines = [
-            f"{row.operands}, FP32 every {_interval(row.interval)}: median {percent(row.median)}, "
+            f"{row.operands}, to FP32 {_often(row.interval)}: median {percent(row.median)}, "
             f"normwise {percent(row.normwise)}"
             for row in self.errors
             if row.k == self.k
@@ -150,6 +167,7 @@ class AccumulatorPage:
         return {
             "where": self.where,
             "unit": unit,
+            "zeros": ZEROS[0],
             "results": self.results,
             "errors": errors,
             "widths": widths,

@@ -135,7 +135,7 @@ def round_apart(
     high = low if below >= abs(value) else min(low + 1, top)  # x may be a value itself, or beyond them all
     above, rounded = float(fmt.decode(high)), float(fmt.decode(code))
     exponent, kept, dropped = _cut(abs(float(value)), fmt)
-    verdict = _verdict(abs(float(value)), fmt, kept, dropped, rounding, rounded)
+    verdict = _verdict(float(value), fmt, kept, dropped, rounding, rounded)
     middle = (below + above) / 2
     return Rounding(
         float(value), code, rounded, below, above, low, high, middle, exponent, kept, dropped, verdict
@@ -147,6 +147,9 @@ def _cut(x: float, fmt: NumberFormat) -> tuple[int, str, str]:
     bits = int(np.float32(x).view(np.uint32))
     field, significand = bits >> FLOAT32_FRACTION, bits & ((1 << FLOAT32_FRACTION) - 1)
     own = max(field, 1) - FLOAT32_BIAS
+    if not (field or fmt.fraction_bits):  # powers of two go on where float32 has subnormals
+        own = significand.bit_length() - FLOAT32_FRACTION - FLOAT32_BIAS
+        return own, "1", f"{significand:b}"[1:]
     exponent = max(own, 1 - fmt.bias) if fmt.fraction_bits else own
     places = FLOAT32_FRACTION + exponent - own
     digits = f"{significand | (field > 0) << FLOAT32_FRACTION:0{places + 1}b}"
@@ -155,8 +158,17 @@ def _cut(x: float, fmt: NumberFormat) -> tuple[int, str, str]:
 
 
 def _verdict(x: float, fmt: NumberFormat, kept: str, dropped: str, rounding: str, rounded: float) -> str:
+    if x < 0 and not fmt.signed:
+        return f"below zero, in a format without a sign: becomes {what_became(rounded)}"
+    if abs(x) < fmt.smallest and not fmt.signed:
+        return f"below the smallest value, {number(fmt.smallest)}: becomes it"
+    x, beyond = abs(x), f"beyond the largest value, {number(fmt.largest)}"
+    if x > fmt.largest and rounding == "nearest-even" and _stays(x, fmt):
+        share = int(dropped, 2) / (1 << len(dropped))
+        part = "half a step, a tie" if share == 0.5 else "less than half a step"
+        return f"{beyond}, by {part}: down to it"
     if x > fmt.largest:
-        return f"beyond the largest value, {number(fmt.largest)}: becomes {what_became(rounded)}"
+        return f"{beyond}: becomes {what_became(rounded)}"
     if "1" not in dropped:
         return "nothing falls out: exact"
     if rounding == "toward-zero":
@@ -169,6 +181,12 @@ def _verdict(x: float, fmt: NumberFormat, kept: str, dropped: str, rounding: str
         return f"half a step falls out, a tie: {way}, to even"
     more = share > 0.5
     return f"{'more' if more else 'less'} than half a step falls out: {'up' if more else 'down'}"
+
+
+def _stays(x: float, fmt: NumberFormat) -> bool:
+    """Whether rounding to nearest takes what is beyond the largest value back to it, in either convention."""
+    middle = (fmt.largest + fmt.overflow_threshold) / 2
+    return x < middle or (x == middle and fmt.signed and fmt.top % 2 == 0)
 
 
 def what_became(value: float) -> str:

@@ -26,13 +26,14 @@ from rich.text import Text
 from minidsv3.numerics.formats import NumberFormat
 from minidsv3.show.anatomy import Anatomy, Rounding, anatomy, round_apart, what_became
 from minidsv3.show.numbers import number, signed_percent
-from minidsv3.show.tables import plain_table
+from minidsv3.show.tables import in_parts, plain_table
 
 __all__ = ["BitCard", "BitPage", "SideBySide", "layout"]
 
 SIGN, EXPONENT, FRACTION = "bold magenta", "bold cyan", "bold yellow"
 STYLES = (SIGN, EXPONENT, FRACTION)
 DROPPED = "red"
+NARROW = 54  # columns below which several formats are told apart by their codes alone
 
 
 def layout(part: Anatomy, width: int, plain: bool = False) -> Text:
@@ -135,7 +136,7 @@ def _rounding_lines(r: Rounding, digits: int, width: int, plain: bool) -> list[T
     power = f" x 2^{r.exponent}"
     x = Text("  x        ").append(r.kept, FRACTION).append("|" if plain else "│", "dim")
     room = width - len(r.kept) - 13 - len(power)
-    cut = r.dropped if len(r.dropped) <= room else r.dropped[: room - 2] + ".."
+    cut = r.dropped if len(r.dropped) <= max(room, 0) else r.dropped[: max(room - 2, 0)] + ".."
     lines.append(x.append(cut, DROPPED).append_text(_line(power, plain)))
     if r.dropped:
         names = Text("           ").append("kept".ljust(len(r.kept)), FRACTION)
@@ -182,6 +183,11 @@ class SideBySide:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         table, wide = plain_table(), options.max_width >= 80
         names = ("format", "code", "sign, exponent, fraction", "value", "error")
+        if options.max_width < NARROW:
+            facts = [(p.format, p.hexadecimal, number(p.value), _error(self.x, p.value)) for p in self.parts]
+            heads = (*names[:2], *names[3:])
+            yield from in_parts([dict(zip(heads, row, strict=True)) for row in facts], options, heads[2:])
+            return
         for name in names if wide else (names[0], *names[2:4]):
             table.add_column(name, no_wrap=True, justify="right" if name in ("value", "error") else "left")
         for part in self.parts:
@@ -192,6 +198,19 @@ class SideBySide:
     def describe(self) -> str:
         """The table in words."""
         return " ".join(f"{p.format}: {p.hexadecimal}, {number(p.value)}." for p in self.parts)
+
+
+def _note(x: float, value: float, part: Anatomy) -> str:
+    """What rounding has nothing to say about.  x: as asked for; value: its float32."""
+    if math.isnan(value):
+        return "" if part.kind == "NaN" else f"a format without NaN: it becomes {what_became(part.value)}"
+    if math.isinf(value):
+        first = "" if math.isinf(x) else "too large for a float32, there infinity; "
+        return f"{first}infinity becomes {what_became(part.value)}"
+    first = "too small for a float32, there zero; " if value == 0 != x else ""
+    if value == 0 != part.value:
+        return f"{first}a format without zero: it becomes {number(part.value)}"
+    return first.removesuffix("; ")
 
 
 def _error(x: float, value: float) -> str:
@@ -219,13 +238,12 @@ class BitPage:
         """A value, rounded from float32.  asked: as it was written."""
         with np.errstate(over="ignore"):
             value = np.float32(x)
-        rng = np.random.default_rng(0)
-        codes = [fmt.encode(value, rounding=rounding, overflow=overflow, rng=rng) for fmt in formats]
+        draws = {"rng": np.random.default_rng(0)} if rounding == "stochastic" else {}
+        codes = [fmt.encode(value, rounding=rounding, overflow=overflow, **draws) for fmt in formats]
         parts = [anatomy(code, fmt) for code, fmt in zip(codes, formats, strict=True)]
         apart = round_apart(float(value), formats[0], parts[0].code, rounding)
         beside = SideBySide(float(value), parts) if len(parts) > 1 else None
-        note = "" if not math.isinf(value) else f"infinity becomes {what_became(parts[0].value)}"
-        return cls(BitCard(parts[0], apart, asked, note), beside)
+        return cls(BitCard(parts[0], apart, asked, _note(x, float(value), parts[0])), beside)
 
     @classmethod
     def of_code(cls, code: int, formats: Sequence[NumberFormat]) -> Self:

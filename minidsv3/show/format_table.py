@@ -26,7 +26,7 @@ from minidsv3.numerics.block_formats import BlockFormat
 from minidsv3.numerics.formats import NumberFormat
 from minidsv3.numerics.integers import IntegerFormat
 from minidsv3.show.numbers import count, number
-from minidsv3.show.tables import facts_table, plain_table
+from minidsv3.show.tables import facts_table, in_parts, plain_table
 
 __all__ = [
     "CodeMap",
@@ -41,7 +41,7 @@ __all__ = [
 FIRST = ("bits", "S/E/M", "bias", "max", "min norm", "min sub")
 SECOND = ("inf", "NaN")
 THIRD = ("overflow", "status")
-TWO_TABLES, ONE_TABLE = 72, 118  # columns
+NARROW, TWO_TABLES, ONE_TABLE = 56, 72, 118  # columns
 RIGHT = ("bits", "bias", "max", "min norm", "min sub")
 
 
@@ -106,6 +106,10 @@ class FormatTable:
         if options.max_width >= TWO_TABLES:
             one = options.max_width >= ONE_TABLE
             parts = (FIRST + SECOND + THIRD,) if one else (FIRST, SECOND + THIRD)
+        if options.max_width < NARROW:
+            yield from in_parts(rows, options, RIGHT)
+            yield Text()
+            parts = ()
         for names in (("format", *part) for part in parts):
             table = plain_table()
             for name in names:
@@ -116,7 +120,7 @@ class FormatTable:
             yield Text()
         yield Text("codes are those of plus infinity and of positive NaNs", "dim")
         if any(fmt.status != "published" for fmt in self.formats):
-            yield Text("assumed: the name is published, the layout is not; ours reads it as named", "dim")
+            yield Text("assumed: the name is published, the layout is not: here a shortened float16", "dim")
 
     def describe(self) -> str:
         """The table in words."""
@@ -158,12 +162,11 @@ class SharedScales:
         return [dict(zip(names, row, strict=True)) for row in (*mixed, *whole)]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = plain_table()
-        for name in ("format", "values", "scale", "of", "bits"):
-            table.add_column(name, justify="right" if name in ("of", "bits") else "left", no_wrap=True)
-        for row in self.rows():
-            table.add_row(*(f"{cell:g}" if isinstance(cell, float) else cell for cell in row.values()))
-        yield table
+        rows = [
+            {name: f"{cell:g}" if isinstance(cell, float) else cell for name, cell in row.items()}
+            for row in self.rows()
+        ]
+        yield from in_parts(rows, options, ("of", "bits"))
 
     def describe(self) -> str:
         """The table in words."""

@@ -14,14 +14,13 @@ Does: count levels, lay out codes. Does not: encode (`minidsv3.numerics.logfmt`)
 Next: minidsv3.show.accumulator
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from minidsv3.numerics.formats import E4M3, E5M2, NumberFormat
@@ -29,12 +28,16 @@ from minidsv3.numerics.logfmt import LogFMT
 from minidsv3.numerics.tile_errors import TileError
 from minidsv3.show.measurements import Bars
 from minidsv3.show.numbers import number, signed_percent
-from minidsv3.show.tables import facts_table, plain_table
+from minidsv3.show.tables import facts_table, in_parts
 
 __all__ = ["LogFMTPage", "float_levels", "levels_by_octave", "levels_of"]
 
 Values = NDArray[np.float32]
 MOST_OCTAVES, MOST_ELEMENTS = 12, 12
+OPEN = {
+    "paper": "the paper leaves open what zeros do: here they do not count for the smallest magnitude",
+    "deepep": "DeepEP's published encoder, n = 10 there: a zero counts as the smallest, ends travel in BF16",
+}
 
 
 def levels_of(fmt: LogFMT, tile: Values) -> NDArray[np.float64]:
@@ -66,17 +69,23 @@ class LogFMTPage:
     errors: Mapping[str, TileError]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(f"LogFMT-{self.fmt.bits} of {self.said}", "bold")
+        yield Text(self.title, "bold")
         yield facts_table(self.facts())
         sent = not self.fmt.encode(self.tile).plain.any()
         if sent and (columns := self._columns()):
             yield Text("\nlevels in each octave below the largest value", "bold cyan")
-            yield _octave_table(columns)
+            yield from _octave_table(columns, options)
         if sent:
             yield Text(f"\nthe first {min(self.tile.size, MOST_ELEMENTS)} values", "bold cyan")
-            yield self._elements()
+            yield from in_parts(self._elements(), options, ("x", "level", "back", "error"))
         yield Text("\nthe tile's error", "bold cyan")
         yield self._bars()
+        yield Text(f"\n{OPEN[self.fmt.convention]}", "dim")
+
+    @property
+    def title(self) -> str:
+        """Which codec, by whose rule, of what."""
+        return f"LogFMT-{self.fmt.bits}, {self.fmt.convention} convention, of {self.said}"
 
     def facts(self) -> dict[str, str]:
         """What is sent with the tile, and what follows from it."""
@@ -103,23 +112,22 @@ class LogFMTPage:
         magnitudes = np.abs(self.tile[self.tile != 0]).astype(np.float64)
         columns = {"values": levels_by_octave(magnitudes, amax, octaves)}
         for bits in dict.fromkeys((self.fmt.bits, 8, 10)):
-            other = LogFMT(bits=bits, tile=self.fmt.tile)
+            other = self.fmt if bits == self.fmt.bits else replace(self.fmt, bits=bits)
             columns[f"LogFMT-{bits}"] = levels_by_octave(levels_of(other, self.tile), amax, octaves)
         for fmt in (E4M3, E5M2):
             columns[fmt.name.upper()] = levels_by_octave(float_levels(fmt, amax), amax, octaves)
         return columns
 
-    def _elements(self) -> Any:
-        table, encoded = plain_table(), self.fmt.encode(self.tile)
+    def _elements(self) -> list[dict[str, str]]:
+        encoded, rows = self.fmt.encode(self.tile), []
         back = self.fmt.decode(encoded)[0]
-        for name in ("x", "sign.level", "", "back", "error"):
-            table.add_column(name, justify="left" if "level" in name else "right", no_wrap=True)
         for x, code, y in list(zip(self.tile[0], encoded.codes[0], back, strict=True))[:MOST_ELEMENTS]:
             bits = f"{int(code):0{self.fmt.bits}b}"
             level = str(int(code) & self.fmt.top)
+            row = {"x": f"{x:.5g}", "sign.code": f"{bits[0]}.{bits[1:]}", "level": level}
             error = "exact" if x == y else "flushed" if y == 0 else signed_percent(float(y / x - 1))
-            table.add_row(f"{x:.5g}", f"{bits[0]}.{bits[1:]}", level, f"{y:.5g}", error)
-        return table
+            rows.append(row | {"back": f"{y:.5g}", "error": error})
+        return rows
 
     def _bars(self) -> Bars:
         shares = {name: error.relative_rms for name, error in self.errors.items()}
@@ -128,7 +136,7 @@ class LogFMTPage:
     def describe(self) -> str:
         """The page in words."""
         facts = "; ".join(f"{name}: {value}" for name, value in self.facts().items())
-        return f"LogFMT-{self.fmt.bits} of {self.said}\n{facts}\n{self._bars().describe()}"
+        return f"{self.title}\n{facts}\n{self._bars().describe()}\n{OPEN[self.fmt.convention]}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -147,13 +155,10 @@ class LogFMTPage:
         }
 
 
-def _octave_table(columns: Mapping[str, list[int]]) -> Table:
+def _octave_table(columns: Mapping[str, list[int]], options: ConsoleOptions) -> Iterator[RenderableType]:
     """A row for each octave, the highest first."""
-    table = plain_table()
-    table.add_column("octave", no_wrap=True)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
+    rows = []
     for i in range(len(columns["values"])):
         octave = f"max/2^{i + 1} .. " + (f"max/2^{i}" if i else "max")
-        table.add_row(octave, *(str(counts[i]) for counts in columns.values()))
-    return table
+        rows.append({"octave": octave} | {name: str(counts[i]) for name, counts in columns.items()})
+    return in_parts(rows, options, list(columns))

@@ -20,9 +20,11 @@ from rich.text import Text
 
 from minidsv3.show.chart import Bar
 from minidsv3.show.numbers import percent
-from minidsv3.show.tables import plain_table
+from minidsv3.show.tables import in_parts, plain_table
 
 __all__ = ["Bars", "Comparison", "Page"]
+
+NARROW = 56  # columns below which bars are left out
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Bars:
         most, table = max(self.values.values(), default=0.0), plain_table()
         wide = options.max_width >= 80
         others = self.beside or {}
+        if options.max_width < NARROW:
+            rows = [{self.head: way, self.measure: percent(v)} for way, v in self.values.items()]
+            rows = [row | {name: texts[row[self.head]] for name, texts in others.items()} for row in rows]
+            yield from in_parts(rows, options, right=(self.measure, *others))
+            return
         for name in (self.head, self.measure):
             table.add_column(name, justify="left" if name == self.head else "right", no_wrap=True)
         table.add_column("", no_wrap=True)

@@ -29,14 +29,16 @@ from rich.text import Text
 from minidsv3.hardware import TensorCore
 from minidsv3.numerics.accumulator import Step, Term
 from minidsv3.numerics.experiments import DotTrace
-from minidsv3.show.numbers import counted, number
-from minidsv3.show.tables import plain_table
+from minidsv3.show.numbers import counted, number, percent, signed_percent
+from minidsv3.show.tables import in_parts
 
 __all__ = ["Microscope", "StepPicture", "term_bits"]
 
 KEPT, DROPPED, FAINT = "bold cyan", "red", "dim"
 NAME, VALUE = 8, 13  # characters
 FP32_FRACTION, FP32_EXPONENT = 23, 8
+STEPS = ("step", "e_max", "C", "exact sum", "register", "lost", "cut", "FP32 sum")
+LEGEND = "lost: what the register lacks of the exact sum; cut: terms that lost digits"
 
 
 def term_bits(term: Term, last: int, integer: int, fraction: int) -> tuple[str, str]:
@@ -136,7 +138,8 @@ class Microscope:
         )
         yield StepPicture(step)
         yield Text("\nall steps", "bold cyan")
-        yield self._table(wide=options.max_width >= 76)
+        yield from in_parts(self._rows(wide=options.max_width >= 76), options, STEPS)
+        yield Text(LEGEND, "dim")
         yield Text(self.closing)
 
     @property
@@ -144,41 +147,32 @@ class Microscope:
         """Which sum."""
         t = self.trace
         interval = "never" if t.interval is None else f"every {t.interval}"
-        return (
-            f"{t.k} products, {self.operands}, {self.unit.format.upper()} on {self.where}; to FP32 {interval}"
-        )
+        unit = f"{self.unit.format.upper()} on {self.where}"
+        return f"{counted(t.k, 'product')}, {self.operands}, {unit}; to FP32 {interval}"
 
-    def _table(self, wide: bool) -> Any:
-        table = plain_table()
-        names = (
-            "step",
-            "e_max",
-            "C",
-            *(("exact sum",) if wide else ()),
-            "register",
-            "lost",
-            "cut",
-            "FP32 sum",
-        )
-        for name in names:
-            table.add_column(name, justify="right", no_wrap=True)
+    def _rows(self, wide: bool) -> list[dict[str, str]]:
+        rows = []
         for i, step in enumerate(self.trace.steps):
-            exact = (_short(step.exact),) if wide else ()
             total = self.trace.totals[i]
             cut = sum(term.dropped != 0 for term in step.terms)
-            table.add_row(
-                str(i + 1), str(step.largest), _short(step.terms[-1].value), *exact, _short(step.result),
-                _short(step.exact - step.result), str(cut), "" if total is None else _short(total),
+            cells = (
+                str(i + 1), str(step.largest), _short(step.terms[-1].value), _short(step.exact),
+                _short(step.result), _short(step.exact - step.result), str(cut),
+                "" if total is None else _short(total),
             )  # fmt: skip
-        return table
+            row = dict(zip(STEPS, cells, strict=True))
+            rows.append(row if wide else {name: cell for name, cell in row.items() if name != "exact sum"})
+        return rows
 
     @property
     def closing(self) -> str:
         """What came out."""
         t = self.trace
         off = t.result - t.exact
-        share = f", {off / t.exact:+.2%}".replace("%", " %") if t.exact else ""
-        over = f"; over the sum of |products| {abs(off) / t.magnitude:.1e}" if t.magnitude else ""
+        if not off:
+            return f"result {number(t.result)}: exact"
+        share = f", {signed_percent(off / t.exact)}" if t.exact else ""
+        over = f"; {percent(abs(off) / t.magnitude)} of the sum of |products|" if t.magnitude else ""
         return f"result {number(t.result)}, exact {number(t.exact)}: off by {number(off)}{share}{over}"
 
     def describe(self) -> str:

@@ -123,8 +123,10 @@ class Profile:
     def _axis(self, shown: Sequence[int], wide: int, plain: bool) -> list[Text]:
         names, ticks = [" "] * (len(shown) * wide + 8), [" "] * (len(shown) * wide)
         step = next(s for s in (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64) if s * wide >= 8 or s == 64)
+        every = -(-8 // wide)  # columns apart; of octaves that share columns, those that come
+        together = len(shown) > 1 and shown[1] - shown[0] > 1
         for i, k in enumerate(shown):
-            if k % step == 0 or (len(shown) > step and wide * step < 8 and i % step == 0):
+            if i % every == 0 if together else k % step == 0:
                 ticks[i * wide] = "|" if plain else "╷"
                 names[i * wide : i * wide + len(f"2^{k}")] = f"2^{k}"
         pad = " " * (LABEL + 1)
@@ -180,7 +182,7 @@ class LinearLine:
         edges = np.append(centres - step / 2, self.stop + step / 2).astype(np.float32)
         counts, zero = values_between(fmt, edges), round(-self.start / step)
         line = Text().append(fmt.name.upper().ljust(LABEL + 1), "bold")
-        rounded = None if self.value is None else float(fmt.round(np.float32(self.value)))
+        rounded = self.rounded().get(fmt.name.upper())
         marked = -1 if rounded is None else round((rounded - self.start) / step)
         for i, n in enumerate(counts):
             normal = abs(centres[i]) + step / 2 >= fmt.smallest_normal
@@ -208,10 +210,18 @@ class LinearLine:
         ends[1] = np.nextafter(ends[1], np.float32(np.inf))
         return {fmt.name.upper(): int(values_between(fmt, ends)[0]) for fmt in self.formats}
 
+    def rounded(self) -> dict[str, float]:
+        """What each format rounds the marked value to; nothing where none is marked."""
+        if self.value is None:
+            return {}
+        return {fmt.name.upper(): float(fmt.round(np.float32(self.value))) for fmt in self.formats}
+
     def describe(self) -> str:
         """The line in words."""
         said = [f"{name}: {n:,} values" for name, n in self.counts().items()]
-        return f"from {number(self.start)} to {number(self.stop)}: " + "; ".join(said)
+        marked = "; ".join(f"{name} {number(value)}" for name, value in self.rounded().items())
+        marked = f". {number(self.value)} is rounded to {marked}" if self.value is not None else ""
+        return f"from {number(self.start)} to {number(self.stop)}: " + "; ".join(said) + marked
 
 
 def _tick(count: int, normal: bool, zero: bool, plain: bool) -> str:
@@ -265,6 +275,9 @@ class LinePage:
         tick, low, two, more = ("|", "'", "2", "#") if plain else ("│", "╵", "║", "█")
         yield Text(f"{tick} a value  {low} a subnormal one  {two} two in a column  {more} more", "dim")
         yield Text("; ".join(f"{name} {n:,}" for name, n in self.line.counts().items()) + " values", "dim")
+        if self.line.value is not None:
+            rounded = "; ".join(f"{name} {number(value)}" for name, value in self.line.rounded().items())
+            yield Text(f"{number(self.line.value)} is rounded to {rounded}", "dim")
 
     def describe(self) -> str:
         """Both in words."""
@@ -277,5 +290,7 @@ class LinePage:
         for fmt in self.profile.formats:
             counts = values_by_octave(fmt, octaves).tolist()
             by_octave[fmt.name.upper()] = {str(k): n for k, n in zip(octaves, counts, strict=True)}
-        line = {"from": self.line.start, "to": self.line.stop, "values": self.line.counts()}
+        line: dict[str, Any] = {"from": self.line.start, "to": self.line.stop, "values": self.line.counts()}
+        if self.line.value is not None:
+            line |= {"value": self.line.value, "rounded": self.line.rounded()}
         return {"values_by_octave": by_octave, "line": line}

@@ -45,6 +45,9 @@ class LogPlot:
     height: int = 12
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not any(y > 0 for points in self.series.values() for _, y in points):
+            yield Text(f"  {', '.join(self.series)}: 0 everywhere, which a logarithm does not show", "dim")
+            return
         plain, columns = options.ascii_only, max(min(options.max_width, 100) - LABEL + 2, 16)
         marks = PLAIN_MARKS if plain else MARKS
         bottom, top = self._span()

@@ -31,7 +31,7 @@ from rich.text import Text
 
 from minidsv3.numerics.scaling import Quantized
 from minidsv3.show.numbers import counted, number, percent, shape, signed_percent
-from minidsv3.show.tables import plain_table
+from minidsv3.show.tables import in_parts, plain_table
 
 __all__ = ["ElementTable", "QuantisationMap", "QuantisePage", "RecipeRow", "RecipeTable"]
 
@@ -40,6 +40,7 @@ STEPS = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.2, 0.5)  # a cell of height i los
 HEIGHTS, PLAIN_HEIGHTS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 COLOURS = ("default", "blue", "cyan", "cyan", "green", "yellow", "yellow", "red", "bold red")
 MOST_ROWS, MOST_VALUES = 24, 4096  # of the map; of the matrix in JSON
+NARROW = 58  # columns below which the table of recipes is taken apart
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,9 @@ class ElementTable:
             table.add_column(name, justify="left" if name == "code" else "right", no_wrap=True)
         digits = -(-self.quantized.fmt.bits // 4)
         for x, code, back, s in self._rows():
-            scaled, returned = (number(float(f"{v:.6g}")) for v in (x / s, back))
+            with np.errstate(all="ignore"):  # 0 / 0 and NaN are what some recipes come to
+                parts = (float(np.float64(x) / s), back)
+            scaled, returned = (number(float(f"{v:.6g}")) for v in parts)
             error = "exact" if x == back else "flushed" if back == 0 else "lost"
             if np.isfinite(back) and x != back != 0:
                 error = signed_percent(back / x - 1)
@@ -192,6 +195,10 @@ class RecipeTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         wide, table = options.max_width >= 80, plain_table()
+        if options.max_width < NARROW:
+            rows = [_texts(row) for row in self.rows]
+            yield from in_parts(rows, options, list(rows[0])[2:])
+            return
         for name in (
             "recipe",
             "tile",
@@ -211,6 +218,17 @@ class RecipeTable:
             errors = [_error(row.relative_rms), *([_error(row.median)] if wide else [])]
             table.add_row(row.name, shape(row.block), *errors, str(zeros), differing)
         yield table
+
+
+def _texts(row: RecipeRow) -> dict[str, str]:
+    differing = "-" if row.differing is None else str(row.differing)
+    return {
+        "recipe": row.name,
+        "tile": shape(row.block),
+        "rel. RMS": _error(row.relative_rms),
+        "to zero": str(row.flushed),
+        "codes differ": differing,
+    }
 
 
 def _error(share: float) -> str:
@@ -251,7 +269,7 @@ class QuantisePage:
         amax, scale = float(np.abs(self.picture.x).max()), self.picture.quantized.scale
         ends = dict.fromkeys((f"{scale.min():.4g}", f"{scale.max():.4g}"))
         span = " .. ".join(ends)
-        return f"amax {amax:.6g}; {counted(scale.size, 'scale')}, {span}"
+        return f"amax {number(float(f'{amax:.6g}'))}; {counted(scale.size, 'scale')}, {span}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the matrix itself if it is not too large."""

@@ -23,13 +23,12 @@ from rich.text import Text
 from minidsv3.machine import Precision, catalogue
 from minidsv3.machine.catalogue import primitives
 from minidsv3.machine.operands import backward_operands, forward_operands
-from minidsv3.show.tables import facts_table, fitted, formats
+from minidsv3.show.tables import facts_table, formats, in_parts
 
 __all__ = ["RecipeTable", "product_rows", "recipe_facts", "recipe_json"]
 
 DTYPES = ["float32"] * 3
 SHORT = {"float32": "float32", "power-of-two": "2^n"}
-NARROW = 110  # columns below which the backward's two directions are left out of the table
 
 
 def product_rows(recipe: Precision, width: int) -> dict[str, dict[str, str]]:
@@ -75,16 +74,17 @@ class RecipeTable:
         yield facts_table(recipe_facts(self.recipe))
         yield Text()
         rows = product_rows(self.recipe, self.width)
-        wide = options.max_width >= NARROW
-        kept = ("fprop", "dgrad", "wgrad", "scales") if wide else ("fprop", "wgrad")
-        yield fitted([{"op": op} | {name: row[name] for name in kept} for op, row in rows.items()], options)
-        if not wide:
-            yield Text("Dgrad and the kinds of scales: on a wider screen, or --json", style="dim")
+        yield from in_parts([{"op": op} | row for op, row in rows.items()], options)
+        if any(row["scales"] for row in rows.values()):
+            yield Text("scales: of the activation, of its gradient; 2^n: rounded up to a power of two", "dim")
 
     def describe(self) -> str:
         """The table in words."""
         rows = product_rows(self.recipe, self.width)
-        said = [f"{op}: forward {row['fprop']}, weight gradient {row['wgrad']}" for op, row in rows.items()]
+        said = [
+            f"{op}: forward {row['fprop']}, input gradient {row['dgrad']}, weight gradient {row['wgrad']}"
+            for op, row in rows.items()
+        ]
         facts = [f"{name}: {value}" for name, value in recipe_facts(self.recipe).items()]
         return ". ".join([*facts, *said])
 

@@ -18,7 +18,7 @@ Does: lay out a `Bill` and the catalogue. Does not: price (`minidsv3.cost`).
 Next: minidsv3.show.anatomy
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.box import Box
@@ -90,6 +90,36 @@ def fitted(rows: Sequence[Mapping[str, str]], options: ConsoleOptions, title: st
     return table
 
 
+def in_parts(
+    rows: Sequence[Mapping[str, str]], options: ConsoleOptions, right: Collection[str] = (), keys: int = 1
+) -> Iterator[RenderableType]:
+    """A table whose columns stand below each other where they do not fit beside each other, nothing cut.
+
+    right: columns flush right.  keys: so many first columns say which row it is and stand in every part.
+    """
+    widths = {name: max(len(name), *(len(row[name]) for row in rows)) + 1 for name in rows[0]}
+    heads, others = list(widths)[:keys], list(widths)[keys:]
+    room = options.max_width + 1 - sum(widths[name] for name in heads) - keys
+    parts: list[list[str]] = [[]]
+    for name in others:
+        if parts[-1] and sum(widths[n] + 1 for n in (*parts[-1], name)) > room + 1:
+            parts.append([])
+        parts[-1].append(name)
+    for i, part in enumerate(parts):
+        if i:
+            yield Text()
+        table, together = plain_table(), sum(widths[name] + 1 for name in (*heads, *part)) - 2
+        for name in (*heads, *part):
+            # a column that is too wide alone goes on in the next line
+            whole = together <= options.max_width or name in heads
+            least = widths[name] - 1 if whole else None
+            table.add_column(name, no_wrap=whole, min_width=least)
+            table.columns[-1].justify = "right" if name in right else "left"
+        for row in rows:
+            table.add_row(*(Text(row[name], overflow="fold") for name in (*heads, *part)))
+        yield table
+
+
 @dataclass(frozen=True)
 class BillTable:
     """The ops of a bill, the longest first.  rows: how many to show, the rest in one line."""
@@ -150,6 +180,8 @@ class TraceTable:
             op = line.op if line.expert is None else f"{line.op} [{line.expert}]"
             first = {"layer": "" if line.layer is None else str(line.layer), "op": op}
             first |= {"eq.": ", ".join(line.equations)}
+            if any(other.phase == "backward" for other in self.bill.lines):
+                first["pass"] = line.direction
             if any(map(is_rounded, self.bill.lines)):
                 first["formats"] = formats(line.formats) if is_rounded(line) else ""
             rows.append(first | _counts(line) | {"bound": line.bound})

@@ -1,6 +1,7 @@
 """Precisions at the command line: run, compare, trace, bill."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,13 @@ def test_trace_shows_formats_as_a_column(finished_run: Path, capsys: pytest.Capt
     assert main([*command, "--precision", "fp8"]) == 0
     assert "e4m3 1x32, e4m3 32x32 -> bf16" in capsys.readouterr().out
     assert main(command) == 0
-    assert "e4m3" not in capsys.readouterr().out
+    forward = capsys.readouterr().out
+    assert "e4m3" not in forward
+    assert "pass" not in forward
+    assert main([*command, "--backward"]) == 0
+    backward = capsys.readouterr().out
+    passes = re.findall(r"mla.kv_up .*?(fprop|dgrad|wgrad)", backward)
+    assert passes == ["fprop", "dgrad", "wgrad"]
 
 
 def test_an_fp8_step_costs_less_than_a_bf16_step(

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import WIDTHS, check_ascii, check_golden, check_svg
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 from minidsv3.hardware import load_hardware
-from minidsv3.numerics import BF16, E2M1, E4M3, E5M2, E5M6, FORMATS, FP16, FP32, UE8M0
+from minidsv3.numerics import BF16, E2M1, E4M3, E5M2, E5M6, FORMATS, FP16, FP32, ROUNDINGS, UE8M0
 from minidsv3.numerics.experiments import SumError, dot_trace
 from minidsv3.numerics.formats import NumberFormat
 from minidsv3.numerics.logfmt import LogFMT
@@ -36,6 +36,7 @@ from minidsv3.show.number_line import (
 )
 from minidsv3.show.plot import LogPlot
 from minidsv3.show.quantisation_map import ElementTable, QuantisationMap, error_level
+from minidsv3.show.tables import in_parts
 
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = [fmt for fmt in FORMATS.values() if fmt.bits <= 16]
@@ -145,6 +146,8 @@ def test_what_is_kept_and_dropped_is_the_number(fmt: NumberFormat) -> None:
         assert int(digits, 2) * Fraction(2) ** (parts.exponent - len(digits) + 1) == abs(Fraction(float(x)))
         if abs(x) > fmt.largest:
             assert "beyond" in parts.verdict
+            stays = np.isfinite(fmt.round(np.float32(x), overflow="nonsaturating")) and fmt.nan is not None
+            assert parts.verdict.endswith("down to it") == stays or fmt.nan is None
             continue
         assert parts.below <= abs(x) <= parts.above
         up = abs(parts.rounded) == parts.above > parts.below
@@ -157,7 +160,9 @@ def test_what_is_kept_and_dropped_is_the_number(fmt: NumberFormat) -> None:
     [
         (4.25, "half a step falls out, a tie: down, to even"),
         (4.75, "half a step falls out, a tie: up, to even"),
-        (464.0, "beyond the largest value, 448: becomes the largest value"),
+        (464.0, "beyond the largest value, 448, by half a step, a tie: down to it"),
+        (460.0, "beyond the largest value, 448, by less than half a step: down to it"),
+        (465.0, "beyond the largest value, 448: becomes the largest value"),
         (0.5, "nothing falls out: exact"),
         (2.0**-10, "half a step falls out, a tie: down, to even"),
     ],
@@ -166,6 +171,50 @@ def test_verdicts(x: float, words: str) -> None:
     parts = round_apart(x, E4M3)
     assert parts is not None
     assert parts.verdict == words
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (-1.0, "below zero, in a format without a sign: becomes NaN"),
+        (1e-40, "below the smallest value, 5.87747e-39: becomes it"),
+        (2.0**-127 * 1.25, "less than half a step falls out: down"),
+        (2.0**-127 * 1.75, "more than half a step falls out: up"),
+        (0.375, "half a step falls out, a tie: up, to even"),
+        (2.0**127 * 1.25, "beyond the largest value, 1.70141e+38, by less than half a step: down to it"),
+    ],
+)
+def test_verdicts_on_scales(x: float, words: str) -> None:
+    parts = round_apart(x, UE8M0)
+    assert parts is not None
+    assert parts.verdict == words
+    assert np.isnan(parts.rounded) if x < 0 else parts.rounded in (parts.below, parts.above, 2.0**-127)
+
+
+@pytest.mark.parametrize(
+    ("x", "fmt", "words"),
+    [
+        (1e39, E4M3, "too large for a float32, there infinity; infinity becomes the largest value"),
+        (1e-46, E4M3, "too small for a float32, there zero"),
+        (0.0, UE8M0, "a format without zero: it becomes 5.87747e-39"),
+        (np.nan, E2M1, "a format without NaN: it becomes the largest value"),
+        (np.nan, E4M3, ""),
+        (0.0, E4M3, ""),
+    ],
+)
+def test_notes(x: float, fmt: NumberFormat, words: str) -> None:
+    assert BitPage.of_value(x, "x", [fmt]).card.note == words
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("fmt", [E4M3, E5M6, BF16, UE8M0], ids=lambda fmt: fmt.name)
+def test_the_code_drawn_is_the_one_rounding_gives(fmt: NumberFormat, rounding: str) -> None:
+    for x in np.random.default_rng(2).uniform(0.1, 5, 20).astype(np.float32):
+        page = BitPage.of_value(float(x), "x", [fmt], rounding)
+        draws = {"rng": np.random.default_rng(0)} if rounding == "stochastic" else {}
+        assert page.card.part.code == int(fmt.encode(x, rounding=rounding, **draws))
+        if rounding == "toward-zero":
+            assert page.card.part.value <= x
 
 
 def test_nothing_to_round() -> None:
@@ -250,6 +299,26 @@ def test_a_tile_with_an_outlier_is_seen_in_the_map() -> None:
     tiles, whole = levels((1, 128)), levels(X.shape)
     assert (whole >= tiles).all()
     assert (whole[4:] > tiles[4:]).any()
+
+
+def test_a_plot_of_nothing_has_no_axis() -> None:
+    text = plain_text(LogPlot({"a": [(1, 0.0)], "b": [(1, 0.0), (2, 0.0)]}, "K"), 60)
+    assert text.strip() == "a, b: 0 everywhere, which a logarithm does not show"
+
+
+def test_a_table_in_parts_loses_nothing() -> None:
+    heads = ("name", "one", "another", "a third")
+    rows = [{head: f"{head} {i}" for head in heads} for i in (1, 22)]
+
+    class Parts:
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            yield from in_parts(rows, options, right=("one",))
+
+    for width, tables in ((80, 1), (20, 3), (31, 2)):
+        text = plain_text(Parts(), width)
+        assert text.count("name 22") == tables
+        assert all(cell in text for row in rows for cell in row.values())
+        assert max(map(len, text.splitlines())) <= width
 
 
 # ---- accumulator and LogFMT -------------------------------------------------------------------------------
