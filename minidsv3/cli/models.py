@@ -61,6 +61,9 @@ def find_model(path: Path | str | None) -> Path:
     for folder in (path, path / "model"):
         if (folder / "config.json").is_file():
             return folder
+    if runs := sorted(found.parent.parent for found in path.glob("*/model/config.json")):
+        said = ", ".join(map(str, runs))
+        raise ValueError(f"expected a run folder or a model folder, got {path}, which holds several: {said}")
     if (path / "run.json").is_file():
         raise ValueError(
             f"expected a finished run, got {path}, which is not: go on with `minidsv3 run --resume {path}`"

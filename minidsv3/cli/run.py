@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> int:
 
     _check_resume(args)
     console, hardware = talk(), load_hardware(args.hardware)
-    if args.compare or (args.resume and (args.resume / COMPARISON).is_file()):
+    if args.compare is not None or (args.resume and (args.resume / COMPARISON).is_file()):
         return _compare(args, console, hardware)
     out: Path | None = args.resume
     try:

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from minidsv3 import __version__
 from minidsv3.config import ModelConfig, TrainConfig, near
-from minidsv3.machine import load_precision
+from minidsv3.machine import Machine, load_precision
 from minidsv3.machine.parallel import workers
 from minidsv3.show.numbers import count, counted, size
 from minidsv3.tokenizer import Tokenizer
@@ -136,13 +136,15 @@ def configure(settings: Settings) -> tuple[ModelConfig, TrainConfig]:
         (model if name in names[ModelConfig] else training)[name] = _value(text)
     if settings.minutes is not None and not 0 < settings.minutes < 10_000:
         raise ValueError(f"expected --minutes above 0 and below 10000, got {settings.minutes:g}")
-    load_precision(str(training.get("precision", "fp32")))  # an unknown one is told before any work
+    if (named := Path(str(training.get("precision", "")))).suffix == ".toml":
+        training["precision"] = str(named.resolve())  # a run may be resumed from elsewhere
     config = ModelConfig.preset(settings.preset, **model)
     plan = TrainConfig.preset(settings.preset, **training)
     if settings.steps is not None:
         given = {name: training[name] for name in ("warmup_steps", "ramp_steps") if name in training}
         plan = replace(plan_for_steps(plan, settings.steps), **given)
     _check_laptop_size(config, plan)
+    Machine(precision=plan.precision, accumulate=plan.accumulate)  # what cannot be is told before any work
     return config, plan
 
 

@@ -148,6 +148,8 @@ def load_precision(name: str | Path) -> Precision:
     path = Path(name)
     if path.suffix == ".toml" and path.is_file():
         return _parse(path.read_text(encoding="utf-8"), path.stem)
+    if path.suffix == ".toml":
+        raise ValueError(f"expected a precision, got {str(name)!r}: no such file")
     known = near(str(name), precision_names())
     raise ValueError(f"expected a precision, got {str(name)!r}: {known}; or a path to a .toml file")
 

@@ -178,7 +178,7 @@ def encode(
     plan = _plan(fmt, "saturate" if rounding == "toward-zero" else overflow)
     codes, work = np.empty_like(x, fmt.dtype), _Work(x.size)
     kernel = _encode_scales if not fmt.signed else _encode_wide if plan.wide else _encode_narrow
-    draw = rng if rng is not None or rounding != "stochastic" else np.random.default_rng()
+    draw = (rng or np.random.default_rng()) if rounding == "stochastic" else None
     with np.errstate(invalid="ignore"):
         for numbers, target in _chunks(x, codes, "C" if draw is not None else "K"):
             a, m = work(len(numbers))

@@ -53,12 +53,14 @@ def comparison_page(
 ) -> RenderableType:
     """Curves, table, and what V3's report says.  losses, relative: a value a step, by precision."""
     said = table["published"]
-    percent = {name: [100 * value for value in values] for name, values in relative.items()}
+    furthest = max((abs(value) for values in relative.values() for value in values), default=0.0)
+    factor, unit = (1e2, "%") if furthest >= 1e-3 else (1e5, "thousandths of a %")
+    scaled = {name: [factor * value for value in values] for name, values in relative.items()}
     return Group(
         Text("training loss, main head", style="bold cyan"),
         Curve(losses, unit="nats a token"),
         Text("\nsmoothed loss against the reference", style="bold cyan"),
-        Curve(percent, unit=f"% above {table['reference']}"),
+        Curve(scaled, unit=f"{unit} above {table['reference']}"),
         Text(),
         comparison_table(table),
         Text(

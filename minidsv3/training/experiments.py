@@ -20,6 +20,7 @@ Next: minidsv3.interpreter
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ BRANCHES = (
     "ffn.norm",
 )
 """What combine sends, the other residual branches, a Linear's inputs, the cached latent."""
+BACKWARDS = ("linear_backward", "grouped_linear_backward")
 KEPT_HIGH = ("head.*", "gate.*")  # linears whose gradients V3 leaves alone
 LOSS = LossOptions(mtp_weight=0.3, balance_weight=1e-4)
 
@@ -152,15 +154,26 @@ def _rounded(codec: Codec) -> Policy:
     """A policy that puts a codec in front of every linear's backward."""
 
     def wrap(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        if name != "linear_backward":
+        if name not in BACKWARDS:
             return function
 
         def rounded(d_y: Values, *rest: Any, at: str = "", **options: Any) -> Any:
-            return function(d_y if _kept(at) else codec(np.ascontiguousarray(d_y)), *rest, at=at, **options)
+            if not _kept(at):
+                parts = _parts(name, d_y, rest)
+                d_y = np.concatenate([codec(np.ascontiguousarray(part)) for part in parts])
+            return function(d_y, *rest, at=at, **options)
 
         return rounded
 
     return wrap
+
+
+def _parts(name: str, d_y: Values, rest: tuple[Any, ...]) -> list[Values]:
+    """The gradient of each product: all rows, or those of each expert that has any."""
+    if name == "linear_backward":
+        return [d_y]
+    *_, bounds = rest  # x, W, bounds
+    return [d_y[first:last] for first, last in pairwise(bounds) if first < last]
 
 
 def _kept(op: str) -> bool:
@@ -175,12 +188,12 @@ def linear_gradients(parameters: Parameters, ids: NDArray[np.intp]) -> tuple[dic
     found: dict[str, list[Values]] = {}
 
     def keep(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        if name != "linear_backward":
+        if name not in BACKWARDS:
             return function
 
         def kept(d_y: Values, *rest: Any, at: str = "", **options: Any) -> Any:
             if not _kept(at):
-                found.setdefault(at, []).append(d_y.copy())
+                found.setdefault(at, []).extend(part.copy() for part in _parts(name, d_y, rest))
             return function(d_y, *rest, at=at, **options)
 
         return kept

@@ -41,6 +41,8 @@ def test_compare(tiny_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
     assert runs["fp8"]["relative_loss"] == smoothed["fp8"][-1] / smoothed["bf16"][-1] - 1
     assert runs["fp8"]["last_loss"] == smoothed["fp8"][-1]
     assert 0 < abs(runs["fp8"]["relative_loss"]) < 0.01
+    assert main(["predict", "x", "--model", str(out)]) == 2
+    assert str(out / "fp8") in capsys.readouterr().err
     assert main(["run", "--resume", str(out)]) == 0  # shows it again, training nothing
     page = capsys.readouterr().out
     assert f"{runs['fp8']['relative_loss']:+.3%}" in page
@@ -80,6 +82,9 @@ def test_a_comparison_goes_on_where_it_stopped(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--compare", ""], "expected two or more different precisions A,B, got ''"),
+        (["--set", "accumulate=hardware"], "expected a precision with FP8 products for accumulate"),
+        (["--precision", "mine.toml"], "expected a precision, got"),
         (["--compare", "bf16"], "expected two or more different precisions A,B, got 'bf16'"),
         (["--compare", "bf16,bf16"], "expected two or more different precisions"),
         (["--compare", "bf16,fp9"], "expected a precision, got 'fp9': did you mean 'fp8'"),

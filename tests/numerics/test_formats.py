@@ -441,3 +441,14 @@ def test_what_fits_into_float32_is_taken() -> None:
 def test_the_definition_knows_that_nan_has_a_sign() -> None:
     assert encode_one(-math.nan, E4M3) == 0xFF
     assert encode_one(-math.nan, E2M1) == 7
+
+
+@pytest.mark.parametrize("rounding", ["nearest-even", "toward-zero"])
+def test_a_generator_changes_nothing_where_nothing_is_drawn(rounding: str) -> None:
+    x = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    for fmt in (E4M3, BF16, UE8M0):
+        rng = np.random.default_rng(1)
+        np.testing.assert_array_equal(
+            fmt.encode(x, rounding=rounding, rng=rng), fmt.encode(x, rounding=rounding)
+        )
+        assert rng.random() == np.random.default_rng(1).random()

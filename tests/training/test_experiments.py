@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from minidsv3.config import ModelConfig
+from minidsv3.machine import Machine
 from minidsv3.model.parameters import Parameters
 from minidsv3.numerics.formats import FP32
 from minidsv3.training.experiments import (
     BRANCHES,
     LOSS,
+    _rounded,
     activation_codecs,
     activations,
     gradient_errors,
@@ -71,3 +73,16 @@ def test_the_kept_gradient_is_the_models() -> None:
     expected = PARAMETERS.like()
     accumulate(PARAMETERS, IDS, LOSS, expected)
     np.testing.assert_allclose(gradient, expected.buffer, rtol=1e-4, atol=1e-7)
+
+
+def test_experts_gradients_are_measured_and_rounded_too() -> None:
+    entering, _ = linear_gradients(PARAMETERS, IDS)
+    config, (B, T) = PARAMETERS.config, IDS[:, 1:].shape
+    tokens = B * (T * (config.n_layers - config.n_dense_layers) + (T - 1) * config.n_mtp_layers)
+    for op in ("experts.gate_up", "experts.down"):
+        assert len(entering[op]) == tokens * config.n_activated_experts
+    gradient = PARAMETERS.like()
+    accumulate(PARAMETERS, IDS, LOSS, gradient, Machine(policy=_rounded(np.zeros_like)))
+    changed = [name for name in gradient if ".experts." in name and gradient[name].any()]
+    assert not changed
+    assert any(".experts." in name for name in gradient)
