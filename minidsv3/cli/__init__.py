@@ -13,6 +13,7 @@ Next: minidsv3.cli.run
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -74,6 +75,9 @@ def _command_parser(name: str) -> tuple[_Parser, object]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the encoding has not is written as an escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _dispatch(words)
     except SystemExit as stop:

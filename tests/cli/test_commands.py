@@ -206,6 +206,19 @@ def test_help_imports_nothing_heavy() -> None:
     assert not [name for name in ("numpy", "scipy", "rich", "hypothesis") if f"'{name}'" in modules]
 
 
+@pytest.mark.parametrize("command", ["run", "show", "predict", "trace", "bill"])
+def test_help_in_an_encoding_without_an_ellipsis(command: str) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "minidsv3", command, "--help"],
+        capture_output=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"examples:" in done.stdout
+
+
 def test_an_encoding_without_blocks(finished_run: Path) -> None:
     code = f"from minidsv3.cli import main; main(['trace', 'é', '--model', {str(finished_run)!r}])"
     code += f"; main(['bill', '--model', {str(finished_run)!r}, '--seq', '8', '--rows', '2'])"
