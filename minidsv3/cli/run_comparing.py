@@ -111,26 +111,25 @@ class Curves:
 
 def finish_comparison(comparison: Comparison) -> tuple[dict[str, Any], Curves]:
     """Plain values for JSON, and what is drawn."""
-    losses = {name: _losses(comparison.folder(name)) for name in comparison.precisions}
-    held_out = {name: _held_out(comparison.folder(name)) for name in comparison.precisions}
-    reference = comparison.precisions[0]
-    errors = {name: relative(losses[name], losses[reference]) for name in comparison.precisions}
+    names = [Path(precision).stem for precision in comparison.precisions]  # a recipe's file by its name
+    losses = {name: _losses(comparison.path / name) for name in names}
+    held_out = {name: _held_out(comparison.path / name) for name in names}
+    reference = names[0]
+    errors = {name: relative(losses[name], losses[reference]) for name in names}
     runs = {
         name: {
             "last_loss": smooth(losses[name], DECAY)[-1],
             "held_out_bits_per_byte": held_out[name],
-            "seconds_a_step": _seconds(comparison.folder(name)),
+            "seconds_a_step": _seconds(comparison.path / name),
             "relative_loss": errors[name][-1],
             "largest_relative_loss": max(errors[name][len(errors[name]) // 2 :], key=abs),
             "relative_held_out": held_out[name] / held_out[reference] - 1,
         }
-        for name in comparison.precisions
+        for name in names
     }
     published = dict(load_precision("fp8").tables["published"]) | {"source": "DeepSeek-V3 report, B.1"}
     results = {"reference": reference, "decay": DECAY, "runs": runs, "published": published}
-    return _write(comparison, results), Curves(
-        losses, {name: errors[name] for name in comparison.precisions[1:]}
-    )
+    return _write(comparison, results), Curves(losses, {name: errors[name] for name in names[1:]})
 
 
 def relative(losses: Sequence[float], reference: Sequence[float]) -> list[float]:

@@ -12,6 +12,7 @@ Next: minidsv3.cli.run_comparing
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -104,7 +105,7 @@ def evaluation(
     bits |= {f"MTP depth {k}, last weights": value for k, value in enumerate(last.bits_per_byte) if k}
     if run.plan.precision != "fp32":
         rounded = evaluate(trainer.optimizer.average, held_out, size, length, trainer.machine)
-        bits[f"main head, in {run.plan.precision}"] = rounded.bits_per_byte[0]
+        bits[f"main head, in {Path(run.plan.precision).stem}"] = rounded.bits_per_byte[0]
     bits |= compressed_bits_per_byte([tokenizer.decode_bytes(ids[1:]) for ids in held_out])
     bits["untrained"] = run.facts["untrained_bits_per_byte"][0]
     first, loads = run.config.n_dense_layers, average.loads.tolist()

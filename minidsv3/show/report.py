@@ -17,6 +17,7 @@ Next: minidsv3.show.comparison
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -88,7 +89,7 @@ def _opening(report: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _precision(training: Mapping[str, Any]) -> str:
-    name, how = training.get("precision", "fp32"), training.get("accumulate", "ideal")
+    name, how = Path(training.get("precision", "fp32")).stem, training.get("accumulate", "ideal")
     return "" if name == "fp32" else f", in {name}" + (f", sums {how}" if how != "ideal" else "")
 
 
