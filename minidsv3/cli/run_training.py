@@ -21,6 +21,7 @@ from rich.live import Live
 
 from minidsv3.cli import EnvironmentProblem
 from minidsv3.cli.terminal import draws_in_place
+from minidsv3.machine.crew import CrewFailed
 from minidsv3.show.dashboard import View, dashboard, plain_line
 from minidsv3.show.numbers import duration
 from minidsv3.training import (
@@ -60,6 +61,10 @@ def train(run: RunFolder, trainer: Trainer, talk: Console) -> bool:
         raise EnvironmentProblem(
             f"could not write to the run folder: {error}\n"
             f"{_what_is_kept(run)}; go on with: minidsv3 run --resume {run.path}"
+        ) from error
+    except CrewFailed as error:
+        raise EnvironmentProblem(
+            f"training stopped: {error}\n{_what_is_kept(run)}; go on with: minidsv3 run --resume {run.path}"
         ) from error
     finally:
         trainer.close()

@@ -38,10 +38,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from minidsv3.machine.parallel import blas_threads, keep_freed_memory
 
-__all__ = ["Crew", "crew_size", "shared_array"]
+__all__ = ["Crew", "CrewFailed", "crew_size", "shared_array"]
 
 Work = Callable[[int, bytes], bytes]
 Member = tuple[int, "Connection[bytes, bytes]"]  # process id, the parent's end of the pipe
+_ENDED = "expected an answer of a worker process, got none: it has ended (killed, or out of memory)"
 _DEATH_SIGNAL = 1  # prctl: PR_SET_PDEATHSIG
 
 
@@ -54,6 +55,10 @@ def shared_array(shape: Sequence[int], dtype: DTypeLike = np.float32) -> NDArray
     """Zeros in memory that processes forked later share."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return np.ndarray(tuple(shape), dtype, mmap.mmap(-1, max(size, 1)))
+
+
+class CrewFailed(RuntimeError):
+    """A member ended (killed, out of memory), or its work raised; the crew is closed."""
 
 
 class Crew:
@@ -70,14 +75,14 @@ class Crew:
             self._members.append(_fork(work, i, self._members))
 
     def run(self, job: bytes, count: int | None = None) -> list[bytes]:
-        """Answers of the first `count` members, or of all, in order; RuntimeError for one that failed.
+        """Answers of the first `count` members, or of all, in order; `CrewFailed` if one failed.
 
         Whatever stops the work here stops the crew: half an answer would be taken for the next job's.
         """
         others = self._members[: (count or len(self._members) + 1) - 1]
         try:
             for _, pipe in others:
-                pipe.send_bytes(job)
+                _send(pipe, job)
             with blas_threads(1):
                 answers = [self._work(0, job)]
             return answers + [_answer(pipe) for _, pipe in others]
@@ -101,13 +106,20 @@ class Crew:
         self.close()
 
 
+def _send(pipe: "Connection[bytes, bytes]", job: bytes) -> None:
+    try:
+        pipe.send_bytes(job)
+    except OSError:  # not to be taken for a full disk
+        raise CrewFailed(_ENDED) from None
+
+
 def _answer(pipe: "Connection[bytes, bytes]") -> bytes:
     try:
         said = pipe.recv_bytes()
-    except EOFError:
-        raise RuntimeError("expected an answer of a worker process, got none: it has ended") from None
+    except (EOFError, OSError):
+        raise CrewFailed(_ENDED) from None
     if said[:1] != b"+":
-        raise RuntimeError(f"a worker process failed: {said[1:].decode()}")
+        raise CrewFailed(f"a worker process failed: {said[1:].decode()}")
     return said[1:]
 
 

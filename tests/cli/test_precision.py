@@ -1,13 +1,19 @@
 """Precisions at the command line: run, compare, trace, bill."""
 
 import json
+import os
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from minidsv3.cli import main
 from minidsv3.cli.run_comparing import relative, smooth
+from minidsv3.machine.crew import crew_size
+from minidsv3.machine.parallel import workers
+from minidsv3.training import Trainer
 
 
 def main_losses(run: Path) -> list[float]:
@@ -163,3 +169,27 @@ def test_the_report_says_the_precision(
     page = capsys.readouterr().out
     assert "tokens, in fp8-logfmt10" in page
     assert "main head, in fp8-logfmt10" in page
+
+
+def test_a_worker_that_is_killed_leaves_a_run_to_go_on_with(
+    tiny_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, step = tmp_path / "run", Trainer.step
+
+    def killed_after_three(self: Trainer, machine: object = None) -> object:
+        if self.steps_done == 3:
+            assert self.shards._crew is not None
+            for process, _ in self.shards._crew._members:
+                os.kill(process, signal.SIGKILL)
+            time.sleep(0.1)
+        return step(self)
+
+    if crew_size(workers()) < 2:
+        pytest.skip("needs worker processes")
+    monkeypatch.setattr(Trainer, "step", killed_after_three)
+    assert main([*tiny_run, "--steps", "6", "--out", str(out)]) == 3
+    said = capsys.readouterr().err
+    assert "it has ended" in said
+    assert f"minidsv3 run --resume {out}" in said
+    monkeypatch.setattr(Trainer, "step", step)
+    assert main(["run", "--resume", str(out)]) == 0

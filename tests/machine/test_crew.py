@@ -12,7 +12,7 @@ import pytest
 
 from minidsv3.config import ModelConfig, TrainConfig
 from minidsv3.machine import crew as crews
-from minidsv3.machine.crew import Crew, crew_size, shared_array
+from minidsv3.machine.crew import Crew, CrewFailed, crew_size, shared_array
 from minidsv3.training import Trainer, gradients
 
 needs_fork = pytest.mark.skipif(crew_size(2) < 2, reason="needs a system where crews are forked")
@@ -44,7 +44,7 @@ def test_a_failure_is_told_and_ends_the_crew(failing: int) -> None:
         return b""
 
     crew = Crew(work, 2)
-    with pytest.raises((RuntimeError, ValueError), match="expected a better job"):
+    with pytest.raises((CrewFailed, ValueError), match="expected a better job"):
         crew.run(b"")
     assert not crew.open
 
@@ -56,8 +56,17 @@ def test_a_member_that_is_killed_is_missed() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return b""
 
-    with Crew(work, 2) as crew, pytest.raises(RuntimeError, match="it has ended"):
+    with Crew(work, 2) as crew, pytest.raises(CrewFailed, match="it has ended"):
         crew.run(b"")
+
+
+@needs_fork
+def test_a_member_killed_between_two_jobs_is_missed() -> None:
+    with Crew(lambda member, job: b"%d" % os.getpid(), 2) as crew:
+        os.kill(int(crew.run(b"")[1]), signal.SIGKILL)
+        time.sleep(0.1)
+        with pytest.raises(CrewFailed, match="it has ended"):
+            crew.run(b"")
 
 
 PARENT = """
