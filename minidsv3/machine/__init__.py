@@ -26,14 +26,15 @@ import numpy as np
 
 from minidsv3.hardware import Hardware, load_hardware
 from minidsv3.machine import primitives as p
+from minidsv3.machine.blocks import IN_BLOCKS, RowBlocks, Stack
 from minidsv3.machine.catalogue import Op, catalogue, look_up, symbols
 from minidsv3.machine.precision import Precision, load_precision, precision_names
 from minidsv3.machine.rounding import ACCUMULATE, Rounding, place_of
 from minidsv3.machine.trace import Recorder, Row, Trace
 
 __all__ = [
-    "Machine", "Op", "Policy", "Precision", "Row", "Trace", "catalogue", "load_precision", "look_up",
-    "precision_names", "symbols",
+    "Machine", "Op", "Policy", "Precision", "Row", "RowBlocks", "Stack", "Trace", "catalogue", "load_precision",
+    "look_up", "precision_names", "symbols",
 ]  # fmt: skip
 
 Policy = Callable[[str, Callable[..., Any]], Callable[..., Any]]
@@ -84,19 +85,29 @@ class Machine:
         self._rounding = Rounding(self.recipe, self, accumulate) if self.recipe.rounds else None
         self._recorder = Recorder(self, [keep] if isinstance(keep, str) else keep) if trace else None
         rounding = self._rounding.wrap if self._rounding else None
-        for wrap in (rounding, policy, self._recorder.wrap if self._recorder else None):
-            if wrap is not None:
-                self._wrap_primitives(wrap)
+        wraps = (rounding, policy, self._recorder.wrap if self._recorder else None)
+        self._wraps = [wrap for wrap in wraps if wrap is not None]  # from the inside out
+        self._in_blocks = False
+        if self._wraps:
+            self._wrap_primitives()
 
     @property
     def precision(self) -> str:
         """Name of the recipe."""
         return self.recipe.name
 
-    def follow(self, fp8_block: int) -> None:
-        """Take a model's block size, unless the machine was given one."""
+    def follow(self, fp8_block: int, in_blocks: bool = False) -> None:
+        """Take a model's block size, unless the machine was given one.
+
+        in_blocks: the model's weights come in blocks of rows (`minidsv3.machine.blocks`); innermost of all,
+        so that a recipe rounds block by block and a trace has one row an op.
+        """
         if self._block is None and self.recipe.multiplies_fp8:
             self.fp8_block = fp8_block
+        self._in_blocks = in_blocks
+        if in_blocks:
+            for name, wrap in IN_BLOCKS.items():
+                self._shadow(name, wrap(getattr(p, name)))
 
     def narrow(self, W: p.Array, at: str) -> p.Array:
         """The narrow copy that a product reads of weights [..., R, D]; W itself where there is none."""
@@ -112,8 +123,11 @@ class Machine:
 
     @contextlib.contextmanager
     def frozen_weights(self) -> Iterator[None]:
-        """Within this, weights must not change: their narrow copies are made once, as for decoding."""
-        if self._rounding is None or self._rounding.held is not None:
+        """Within this, weights must not change: their narrow copies are made once, as for decoding.
+
+        Not of weights that come in blocks: memory would not hold the copies.
+        """
+        if self._rounding is None or self._rounding.held is not None or self._in_blocks:
             yield
             return
         self._rounding.held = {}
@@ -122,12 +136,17 @@ class Machine:
         finally:
             self._rounding.held = None
 
-    def _wrap_primitives(self, wrap: Policy) -> None:
+    def _wrap_primitives(self) -> None:
         """Shadow each primitive, and its backward, on this instance alone."""
         for name in p.PRIMITIVES:
             for full in (name, f"{name}_backward"):
                 if hasattr(self, full):
-                    setattr(self, full, wrap(full, getattr(self, full)))
+                    self._shadow(full, getattr(self, full))
+
+    def _shadow(self, name: str, function: Callable[..., Any]) -> None:
+        for wrap in self._wraps:
+            function = wrap(name, function)
+        setattr(self, name, function)
 
     @property
     def hardware(self) -> Hardware:
@@ -158,6 +177,7 @@ class Machine:
     rmsnorm, rmsnorm_backward = staticmethod(p.rmsnorm), staticmethod(p.rmsnorm_backward)
     rope, rope_backward = staticmethod(p.rope), staticmethod(p.rope_backward)
     softmax, softmax_backward = staticmethod(p.softmax), staticmethod(p.softmax_backward)
+    row_softmax, row_softmax_backward = staticmethod(p.row_softmax), staticmethod(p.row_softmax_backward)
     sigmoid, sigmoid_backward = staticmethod(p.sigmoid), staticmethod(p.sigmoid_backward)
     swiglu, swiglu_backward = staticmethod(p.swiglu), staticmethod(p.swiglu_backward)
     add, top_k = staticmethod(p.add), staticmethod(p.top_k)

@@ -64,10 +64,15 @@ def format_bits(name: str) -> int:
     return int(name[7:]) if name.startswith("logfmt-") else 8 * np.dtype(name).itemsize
 
 
-def forward_operands(recipe: Precision, width: int, op: Op, dtypes: Sequence[str]) -> list[Stored]:
-    """Of an op's operands and its result.  dtypes: as NumPy has them  width: of FP8 tiles."""
+def forward_operands(
+    recipe: Precision, width: int, op: Op, dtypes: Sequence[str | Stored]
+) -> list[Stored]:
+    """Of an op's operands and its result.  width: of FP8 tiles.
+
+    dtypes: as NumPy has them, or as a file does; that counts where the recipe rounds nothing.
+    """
     if not recipe.rounds:
-        return [Stored(name) for name in dtypes]
+        return [Stored(name) if isinstance(name, str) else name for name in dtypes]
     result = Stored(recipe.result(op.id))
     match op.primitive:
         case "linear" | "grouped_linear":
@@ -154,6 +159,6 @@ def _travelling(recipe: Precision, width: int) -> Stored:
     return Stored(recipe.combine)
 
 
-def _plain(dtype: str, format: str) -> Stored:
+def _plain(dtype: str | Stored, format: str) -> Stored:
     """Floating point in the recipe's format; whole numbers and rotations as they are."""
-    return Stored(format if dtype == "float32" else dtype)
+    return Stored(format if isinstance(dtype, Stored) or dtype == "float32" else dtype)

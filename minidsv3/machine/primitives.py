@@ -15,7 +15,7 @@ does), count (a trace does), know the model.
     (array([[3., 4.]]), array([[1., 2.],
            [0., 0.]]))
 
-Next: minidsv3.machine.precision
+Next: minidsv3.machine.blocks
 """
 
 import math
@@ -198,6 +198,19 @@ def softmax_backward(d_p: Array, p: Array, at: str = "") -> Array:
     d_p -= np.vecdot(d_p, p)[..., None]
     d_p *= p
     return d_p
+
+
+def row_softmax(x: Array, at: str = "") -> Array:
+    """Softmax of each row over all of it, a new array.  [N, E] -> [N, E]."""
+    y: Array = x - np.maximum.reduce(x, axis=-1, keepdims=True)
+    np.exp(y, out=y)
+    y /= np.add.reduce(y, axis=-1, keepdims=True)
+    return y
+
+
+def row_softmax_backward(d_y: Array, y: Array, at: str = "") -> Array:
+    """d_x = y (d_y - sum(d_y y)), written over d_y."""
+    return softmax_backward(d_y, y)
 
 
 def sigmoid(x: Array, at: str = "") -> Array:
@@ -438,7 +451,8 @@ def average(mean: Array, w: Array, part: float, at: str = "") -> Array:
 
 
 PRIMITIVES = (
-    "linear", "grouped_linear", "contract", "embedding", "rmsnorm", "rope", "softmax", "sigmoid", "swiglu",
+    "linear", "grouped_linear", "contract", "embedding", "rmsnorm", "rope", "softmax", "row_softmax", "sigmoid",
+    "swiglu",
     "add", "top_k", "dispatch", "scale", "combine", "renormalise", "balance", "cross_entropy", "adamw",
     "average", "quantise", "keep", "copy_weight",
 )  # fmt: skip

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidsv3.hardware import Hardware
+from minidsv3.machine.blocks import RowBlocks, Stack
 from minidsv3.machine.catalogue import catalogue
 from minidsv3.machine.precision import Precision
 from minidsv3.numerics import (
@@ -116,15 +117,26 @@ class Rounding:
 
     def narrow(self, W: Array, at: str) -> Array:
         """The copy of weights [..., R, D] that a product reads: in blocks, each stacked tensor by itself."""
+        return self._narrow(W, at, self.recipe.stacked(at))
+
+    def _narrow(self, W: Array, at: str, parts: int) -> Array:
         product = self.recipe.product(at)
         if product == "fp8" and self.accumulate == "ideal":
-            parts = self.recipe.stacked(at)
             stacked = np.ascontiguousarray(W).reshape(*W.shape[:-2], parts, -1, W.shape[-1])
             return self._tiles(stacked, "weight", at).reshape(W.shape)
         return BF16.round(W) if product == "bf16" else W
 
-    def _weight(self, W: Array, at: str) -> Array:
-        """The narrow copy, made here, or before if the machine's weights are frozen."""
+    def _weight(self, W: Any, at: str) -> Any:
+        """The narrow copy, made here, or before if the machine's weights are frozen.
+
+        Of weights that come in blocks, each block's copy is made when the block is used.
+        """
+        if isinstance(W, Stack):
+            return W.then(partial(self._weight, at=at))
+        if isinstance(W, RowBlocks):
+            if not self._blocks_alike(W, at):
+                return self.narrow(W.whole(), at)
+            return W.each(lambda rows: self._narrow(rows, at, 1))
         if self._marked(W, self.recipe.product(at)):
             return W
         if self.held is None:
@@ -133,6 +145,11 @@ class Rounding:
         if key not in self.held:
             self.held[key] = self.narrow(W, at)
         return self.held[key]
+
+    def _blocks_alike(self, W: RowBlocks, at: str) -> bool:
+        """Whether each block of rows by itself is rounded as within the whole matrix."""
+        side = self.recipe.blocks(self.owner.fp8_block)["weight"] if self.recipe.product(at) == "fp8" else (1, 1)
+        return side is not None and W.step % side[0] == 0
 
     def _bf16(self, x: Array) -> Array:
         return x if self._marked(x, "bf16") else BF16.round(x)
@@ -152,7 +169,7 @@ class Rounding:
     ) -> Array:
         product = self.recipe.product(at)
         if product == "fp8" and self.accumulate != "ideal":
-            y = self._gemm(x, W, "activation", "weight", at)
+            y = self._gemm(x, np.asarray(W), "activation", "weight", at)
             if out is not None:
                 out[...] = y
                 y = out
@@ -185,7 +202,7 @@ class Rounding:
         if product == "fp8" and self.accumulate != "ideal":
             y = np.empty((len(x), W.shape[1]), x.dtype)
             for e, here in _groups(bounds):
-                y[here] = self._gemm(x[here], W[e], "activation", "weight", at)
+                y[here] = self._gemm(x[here], np.asarray(W[e]), "activation", "weight", at)
         elif product == "fp8":
             y = function(self._tiles(x, "activation", at), self._weight(W, at), bounds, at)
         elif product == "bf16":
@@ -290,7 +307,9 @@ class Rounding:
             return self._mark(self._tiles(x, "activation", at), "fp8")
         return x
 
-    def _copy_weight(self, function: Primitive, W: Array, at: str = "") -> Array:
+    def _copy_weight(self, function: Primitive, W: Any, at: str = "") -> Any:
+        if isinstance(W, Stack):  # the products that read it narrow what they use of it
+            return W
         copy = self._weight(W, at)
         return copy if copy is W else self._mark(copy, self.recipe.product(at))
 
@@ -359,9 +378,10 @@ class Rounding:
         return w
 
     _rmsnorm = _swiglu = _first
-    _contract = _embedding = _rope = _softmax = _sigmoid = _add = _scale = _result
+    _contract = _embedding = _rope = _softmax = _row_softmax = _sigmoid = _add = _scale = _result
     _rmsnorm_backward = _scale_backward = _first_gradient
-    _rope_backward = _softmax_backward = _swiglu_backward = _sigmoid_backward = _gradient
+    _rope_backward = _softmax_backward = _row_softmax_backward = _gradient
+    _swiglu_backward = _sigmoid_backward = _gradient
 
 
 def _owner(x: Array) -> Array:

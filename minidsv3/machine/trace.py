@@ -22,6 +22,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from minidsv3.machine.blocks import RowBlocks
 from minidsv3.machine.catalogue import Op, look_up, primitives
 from minidsv3.machine.operands import Stored, backward_operands, forward_operands, quantised_operands
 from minidsv3.machine.precision import Precision
@@ -141,8 +142,8 @@ class Recorder:
 
         def recorded(*args: Any, at: str = "", **options: Any) -> Any:
             op = look_up(at)
-            arrays = [a for a in args if isinstance(a, np.ndarray)]
-            shapes, formats = [a.shape for a in arrays], [a.dtype.name for a in arrays]
+            arrays = [a for a in args if isinstance(a, np.ndarray | RowBlocks)]
+            shapes, formats = [a.shape for a in arrays], [_format(a) for a in arrays]
             # before it runs, so that a shape that does not fit is named by its symbol and not by NumPy
             sizes = {} if backward else op.signature.bind(shapes, op.symbols)
             start = perf_counter()
@@ -171,7 +172,7 @@ class Recorder:
             each = (perf_counter() - start) / max(len(x), 1)
             for self.owner.expert, (first, last) in enumerate(pairwise(bounds)):
                 factors = [x[first:last], W[self.owner.expert]]
-                shapes, names = [a.shape for a in factors], [a.dtype.name for a in factors]
+                shapes, names = [a.shape for a in factors], [_format(a) for a in factors]
                 seconds = each * (last - first)
                 if first < last and backward:
                     gradient = (d_y[0][first:last].shape, d_y[0].dtype.name)
@@ -189,7 +190,7 @@ class Recorder:
         op: Op,
         sizes: Sizes,
         shapes: list[tuple[int, ...]],
-        formats: list[str],
+        formats: list[str | Stored],
         result: Array,
         seconds: float,
     ) -> None:
@@ -274,6 +275,11 @@ class Recorder:
                 bytes={"activation": moved},
             )
         )
+
+
+def _format(a: Array | RowBlocks) -> str | Stored:
+    """NumPy's name of an array's format; of weights that are read as they are used, how a file has them."""
+    return Stored(*a.format) if isinstance(a, RowBlocks) and a.format else a.dtype.name
 
 
 def _spread(stored: list[Stored], which: tuple[int, ...]) -> list[Stored]:
