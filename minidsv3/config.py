@@ -26,7 +26,7 @@ from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any, Self
 
-__all__ = ["ModelConfig", "RopeScaling", "TrainConfig", "near", "preset_names"]
+__all__ = ["ModelConfig", "RopeScaling", "TrainConfig", "mtp_conventions", "near", "preset_names"]
 
 
 def near(name: str, known: list[str]) -> str:
@@ -53,9 +53,21 @@ def _preset_table(name: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
+@lru_cache
+def mtp_conventions() -> dict[str, dict[str, Any]]:
+    """Readings of the report's section 2.2 by name: the three `mtp_*` fields, who uses it, and the source."""
+    text = (resources.files("minidsv3") / "data" / "mtp_conventions.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
 @dataclass(frozen=True)
 class RopeScaling:
-    """YaRN's constants (report section 4.3; alpha and beta of the report are beta_slow and beta_fast)."""
+    """YaRN's constants (report section 4.3; alpha and beta of the report are beta_slow and beta_fast).
+
+    With m(x) = 0.1 x ln(factor) + 1 the softmax is scaled by m(mscale_all_dim) squared, cos and sin by
+    m(mscale) / m(mscale_all_dim); if one of the two is 0, which stands for not given, by m(1). So compute
+    transformers and, where both are given or neither, the code published with the weights.
+    """
 
     factor: float
     original_seq_len: int
@@ -63,14 +75,47 @@ class RopeScaling:
     beta_slow: float = 1
     mscale: float = 1.0
     mscale_all_dim: float = 1.0
+    attention_factor: float | None = None  # scales cos and sin in place of that ratio
+    truncate: bool = True  # the ramp begins and ends at whole pairs
+
+    @property
+    def rotation_scale(self) -> float:
+        """What cos and sin are multiplied by; 1 in every published DeepSeek model."""
+        if self.attention_factor is not None:
+            return float(self.attention_factor)
+        if not (self.mscale and self.mscale_all_dim):
+            return _mscale(self.factor, 1.0)
+        return _mscale(self.factor, self.mscale) / _mscale(self.factor, self.mscale_all_dim)
+
+    @property
+    def softmax_scale(self) -> float:
+        """What the scores are multiplied by beside 1 / sqrt(d_h + d_R)."""
+        return _mscale(self.factor, self.mscale_all_dim) ** 2
+
+    def problems(self) -> list[str]:
+        """Everything that cannot be computed, in words."""
+        said = []
+        least = {"factor": 1, "original_seq_len": 1, "mscale": 0, "mscale_all_dim": 0}
+        for name, lowest in least.items():
+            if not (_is_finite(value := getattr(self, name)) and value >= lowest):
+                said.append(f"expected rope_scaling.{name} to be a number >= {lowest}, got {value!r}")
+        for name in ("beta_fast", "beta_slow", "attention_factor"):
+            value = getattr(self, name)
+            if not (_is_finite(value) and value > 0) and not (name == "attention_factor" and value is None):
+                said.append(f"expected rope_scaling.{name} to be a number above 0, got {value!r}")
+        if not isinstance(self.truncate, bool):
+            said.append(f"expected rope_scaling.truncate to be true or false, got {self.truncate!r}")
+        return said
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Sizes of a DeepSeek-V3-shaped model; every field that DeepSeek's `config_671B.json` has keeps its name.
 
-    `q_lora_rank = 0` means no query latent (Moonlight, V2-Lite). The three `mtp_*` fields choose between the
-    conventions that the report leaves open; the defaults are those of the published checkpoint.
+    `q_lora_rank = 0` means no query latent (Moonlight, V2-Lite). `score_func` and `topk_method` say how the
+    router scores and chooses: sigmoid and "noaux_tc" in V3, softmax and "group_limited_greedy" or "greedy",
+    which knows no groups, in V2. The three `mtp_*` fields choose between the conventions that the report
+    leaves open; the defaults are those of the published checkpoint.
     """
 
     vocab_size: int  # V
@@ -91,8 +136,9 @@ class ModelConfig:
     qk_rope_head_dim: int  # d_R
     v_head_dim: int
     q_lora_rank: int = 0  # d_c'; 0: no query latent
-    score_func: str = "sigmoid"
-    norm_topk_prob: bool = True
+    score_func: str = "sigmoid"  # or "softmax"
+    topk_method: str = "noaux_tc"  # with a bias, groups by their best two; "group_limited_greedy", "greedy"
+    norm_topk_prob: bool = True  # the chosen scores are divided by their sum
     norm_eps: float = 1e-6  # RMSNorm of the residual stream; the latent norms are always 1e-6
     rope_theta: float = 10000.0
     rope_scaling: RopeScaling | None = None
@@ -134,6 +180,10 @@ class ModelConfig:
             said.append(f"expected n_dense_layers <= n_layers={self.n_layers}, got {self.n_dense_layers}")
         if self.n_dense_layers < self.n_layers or self.n_mtp_layers:
             said += self._expert_problems()
+        if self.rope_scaling:
+            said += self.rope_scaling.problems()
+            if self.rope_theta == 1:
+                said.append("expected a rope_theta other than 1 with YaRN, which divides by its logarithm")
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 said.append(f"expected {name} one of {allowed}, got {getattr(self, name)!r}")
@@ -141,6 +191,8 @@ class ModelConfig:
 
     def _expert_problems(self) -> list[str]:
         experts, groups, kept = self.n_routed_experts, self.n_expert_groups, self.n_limited_groups
+        if self.topk_method == "greedy":
+            groups = kept = 1
         if experts % groups:
             return [f"expected n_routed_experts divisible by n_expert_groups={groups}, got {experts}"]
         if kept > groups:
@@ -151,7 +203,7 @@ class ModelConfig:
                 f"expected n_activated_experts <= {held}, what {kept} kept groups of {experts // groups} "
                 f"hold, got {self.n_activated_experts}"
             ]
-        if groups > 1 and experts // groups < 2:
+        if self.topk_method == "noaux_tc" and groups > 1 and experts // groups < 2:
             return [
                 "expected at least 2 experts a group (a group's score is its best two), "
                 f"got {experts // groups}"
@@ -185,9 +237,32 @@ class ModelConfig:
     @cached_property
     def softmax_scale(self) -> float:
         """1 / sqrt(d_h + d_R), times YaRN's squared magnitude where there is YaRN (eq. 10, section 4.3)."""
-        scaling = self.rope_scaling
-        magnitude = _mscale(scaling.factor, scaling.mscale_all_dim) if scaling else 1.0
-        return magnitude**2 / math.sqrt(self.qk_head_dim)
+        magnitude = self.rope_scaling.softmax_scale if self.rope_scaling else 1.0
+        return magnitude / math.sqrt(self.qk_head_dim)
+
+    @property
+    def has_router_bias(self) -> bool:
+        """Whether the choice adds a bias to the scores (eq. 16); V2's methods have none."""
+        return self.topk_method == "noaux_tc"
+
+    @property
+    def limits_groups(self) -> bool:
+        """Whether a token's experts come from a part of the groups only."""
+        return self.topk_method != "greedy" and self.n_limited_groups < self.n_expert_groups
+
+    @property
+    def mtp_convention(self) -> str:
+        """Name of the three `mtp_*` choices in `data/mtp_conventions.toml`, or "unnamed"."""
+        own = {name: getattr(self, name) for name in _MTP_FIELDS}
+        named = (name for name, row in mtp_conventions().items() if own.items() <= row.items())
+        return next(named, "unnamed")
+
+    def with_mtp_convention(self, name: str) -> Self:
+        """The same model under another convention of multi-token prediction."""
+        known = mtp_conventions()
+        if name not in known:
+            raise ValueError(f"expected an MTP convention, got {name!r}: {near(name, list(known))}")
+        return dataclasses.replace(self, **{field: known[name][field] for field in _MTP_FIELDS})
 
     def is_moe(self, layer: int) -> bool:
         """Whether a layer's FFN is a mixture of experts; the MTP blocks (layers >= n_layers) always are."""
@@ -231,7 +306,8 @@ class ModelConfig:
         if not self.is_moe(layer):
             return shapes | _ffn_shapes(f"{at}mlp.", d, self.inter_dim)
         shapes |= {f"{at}mlp.gate.weight": (self.n_routed_experts, d)}
-        shapes |= {f"{at}mlp.gate.e_score_correction_bias": (self.n_routed_experts,)}
+        if self.has_router_bias:
+            shapes |= {f"{at}mlp.gate.e_score_correction_bias": (self.n_routed_experts,)}
         for expert in range(self.n_routed_experts):
             shapes |= _ffn_shapes(f"{at}mlp.experts.{expert}.", d, self.moe_inter_dim)
         if self.n_shared_experts:
@@ -245,27 +321,75 @@ class ModelConfig:
         `active` is what one token meets, embedding and head
         included; `active_without_embedding` leaves out the embedding, a look-up; `mtp` is the modules' own,
         `stored` adds the copies of embedding and head that the published files keep for each module.
+        `checkpoint` is `stored` with the scales of the published FP8 layout (a scale for each block of
+        `fp8_block` x `fp8_block` weights), `checkpoint_tensors` and `checkpoint_bytes` the same in tensors and
+        bytes. `one_attention`, `one_expert`, `one_moe` are of one layer, 0 where there is none.
         """
+        shapes = self.tensor_shapes()
         by_part = dict.fromkeys(
             ("embedding", "head", "attention", "dense", "routed", "shared", "gate", "norm"), 0
         )
         mtp = 0
-        for name, shape in self.tensor_shapes().items():
+        for name, shape in shapes.items():
             size = math.prod(shape)
             if _layer_of(name) >= self.n_layers:
                 mtp += size
             else:
                 by_part[_part_of(name)] += size
         total = sum(by_part.values())
-        idle = by_part["routed"] - by_part["routed"] * self.n_activated_experts // self.n_routed_experts
-        return by_part | {
+        biases = self.n_routed_experts * (self.n_layers - self.n_dense_layers) if self.has_router_bias else 0
+        copies = self.n_mtp_layers * (by_part["embedding"] + by_part["head"])
+        active = total - self._idle(by_part["routed"], self.n_activated_experts)
+        counts = by_part | {
             "total": total,
-            "trainable": total - self.n_routed_experts * (self.n_layers - self.n_dense_layers),
-            "active": total - idle,
-            "active_without_embedding": total - idle - by_part["embedding"],
+            "trainable": total - biases,
+            "active": active,
+            "active_without_embedding": active - by_part["embedding"],
             "mtp": mtp,
-            "stored": total + mtp + self.n_mtp_layers * (by_part["embedding"] + by_part["head"]),
+            "stored": total + mtp + copies,
         }
+        return counts | self._counts_of_the_files(shapes, counts["stored"]) | self._counts_of_one(shapes)
+
+    def active_parameters(self, n_activated_experts: int) -> dict[str, int]:
+        """`active` and `active_without_embedding` if a token met another number of routed experts."""
+        if not 1 <= n_activated_experts <= self.n_routed_experts:
+            got = f"got {n_activated_experts}"
+            raise ValueError(f"expected 1 .. {self.n_routed_experts} activated experts, {got}")
+        counts = self.parameter_counts()
+        active = counts["total"] - self._idle(counts["routed"], n_activated_experts)
+        return {"active": active, "active_without_embedding": active - counts["embedding"]}
+
+    def _idle(self, routed: int, activated: int) -> int:
+        """Of the routed experts' parameters, those that a token does not meet."""
+        return routed - routed * activated // self.n_routed_experts
+
+    def fp8_tensors(self) -> list[str]:
+        """The tensors that the published files hold in FP8: every projection of attention and FFN.
+
+        Embedding, head, norms, router and M_k are BF16 there, the router's bias float32 (report, 3.3.1).
+        """
+        return [name for name, shape in self.tensor_shapes().items() if _is_fp8(name, shape)]
+
+    def _counts_of_the_files(self, shapes: dict[str, tuple[int, ...]], stored: int) -> dict[str, int]:
+        """The published layout: FP8 with scales, the rest BF16 but float32 biases, copies for each module."""
+        narrow = [shape for name, shape in shapes.items() if _is_fp8(name, shape)]
+        scales = sum(math.prod(-(-size // self.fp8_block) for size in shape) for shape in narrow)
+        biases = sum(math.prod(shape) for name, shape in shapes.items() if name.endswith("correction_bias"))
+        codes = sum(map(math.prod, narrow))
+        return {
+            "scales": scales,
+            "checkpoint": stored + scales,
+            "checkpoint_tensors": len(shapes) + len(narrow) + 2 * self.n_mtp_layers,
+            "checkpoint_bytes": codes + 4 * (scales + biases) + 2 * (stored - codes - biases),
+        }
+
+    def _counts_of_one(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+        """Parameters of the last layer's attention, of its first routed expert, and of its MoE FFN."""
+        at, layer = f"model.layers.{self.n_layers - 1}.", {}
+        for name, key in {"attention": "self_attn.", "expert": "mlp.experts.0.", "moe": "mlp."}.items():
+            sizes = (math.prod(shape) for full, shape in shapes.items() if full.startswith(f"{at}{key}"))
+            layer[f"one_{name}"] = sum(sizes)
+        return layer if self.is_moe(self.n_layers - 1) else layer | {"one_moe": 0}
 
 
 _MAY_BE_ZERO = {
@@ -276,7 +400,12 @@ _MAY_BE_ZERO = {
     "bos_token_id",
     "eos_token_id",
 }
-_CHOICES = {"score_func": ("sigmoid",), "mtp_order": ("embedding-first", "state-first")}
+_CHOICES = {
+    "score_func": ("sigmoid", "softmax"),
+    "topk_method": ("noaux_tc", "greedy", "group_limited_greedy"),
+    "mtp_order": ("embedding-first", "state-first"),
+}
+_MTP_FIELDS = ("mtp_order", "mtp_state_after_norm", "mtp_chain_after_norm")
 _PARTS = {
     "embed_tokens": "embedding",
     "lm_head": "head",
@@ -299,6 +428,12 @@ def _ffn_shapes(at: str, dim: int, width: int) -> dict[str, tuple[int, ...]]:
 
 def _part_of(name: str) -> str:
     return next(part for key, part in _PARTS.items() if key in name)
+
+
+def _is_fp8(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether the published files hold a tensor in FP8."""
+    inside = ".self_attn." in name or ".mlp." in name
+    return inside and len(shape) == 2 and not name.endswith("mlp.gate.weight")
 
 
 def _layer_of(name: str) -> int:

@@ -138,6 +138,10 @@ def _softmax(n: int) -> Pass:
     return elements(n, flops=(5, 4), passes=(2, 3))
 
 
+def _sigmoid(n: int) -> Pass:
+    return elements(n, flops=(4, 3), passes=(2, 3))
+
+
 def _absorbed_core(c: ModelConfig, S: int) -> Work:
     """One query over S cached latents: W_UK to the query, scores and values on latents, W_UV behind."""
     H, C, A = c.n_heads, c.kv_lora_rank, c.kv_lora_rank + c.qk_rope_head_dim
@@ -176,9 +180,9 @@ def _ffn(c: ModelConfig, N: int, M: int, copies: int = 1) -> Pass:
 def _gate(c: ModelConfig, N: int) -> Pass:
     """Eqs. 13-16: scores of all experts, the best groups, the best K of these, their weights."""
     E, K, G = c.n_routed_experts, c.n_activated_experts, c.n_expert_groups
-    work = products(N, (c.dim, E)) + elements(N * E, flops=(4, 3), passes=(2, 3))  # sigmoid
+    work = products(N, (c.dim, E)) + (_softmax(N * E) if c.score_func == "softmax" else _sigmoid(N * E))
     work += Pass(Work(vector_flops=N * E, activations=N * E, indices=N * K))  # top K
-    if c.n_limited_groups < G:
+    if c.limits_groups:
         work += Pass(Work(vector_flops=N * G, activations=N * G, indices=N * c.n_limited_groups))
     if c.norm_topk_prob:
         work += elements(N * K, flops=(2, 4), passes=(2, 3))

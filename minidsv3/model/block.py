@@ -1,7 +1,9 @@
 """One Transformer block: norm, attention, residual; norm, feed-forward, residual (section 2.1, eq. 12).
 
 The feed-forward part is a dense network in the first layers and a mixture of experts in the others: gate,
-routed experts, shared experts, and, in training, the sequence-wise balance loss (eqs. 17-20).
+routed experts, shared experts, and, in training, the sequence-wise balance loss (eqs. 17-20). With softmax
+scores, which sum to one already, that is the expert-level loss of DeepSeek-V2 if the routed experts are
+counted; V2's losses for devices and communication are not computed.
 
 Does: the block over whole sequences, forward and backward, and over a cache. Does not: loop over layers.
 
@@ -180,7 +182,8 @@ def moe_backward(
     if saved.shared is not None:
         d_u_shared, d_shared = ffn_backward(machine, d_out, saved.shared)
         d_u += d_u_shared
-    return d_u, MoEWeights(d_e, np.zeros(len(d_e), d_e.dtype), *d_experts, d_shared)
+    d_bias = np.zeros(len(d_e), d_e.dtype) if saved.gate.biased else None
+    return d_u, MoEWeights(d_e, d_bias, *d_experts, d_shared)
 
 
 AttentionDecode = Callable[[Machine, Array, Any, Array, float, Array, int], Array]

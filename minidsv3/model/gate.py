@@ -1,10 +1,12 @@
-"""The router: sigmoid scores, a bias for the choice alone, groups, top-K, renormalised weights (eqs. 13-16).
+"""The router: scores, a bias for the choice alone, groups, top-K, weights (eqs. 13-16), and those of DeepSeek-V2.
 
-    s = sigmoid(u . e)    choose by s + b, inside the groups with the best sums of two    g = 2.5 s / sum(s)
+    V3   s = sigmoid(u . e)   choose by s + b, inside the groups with the best sums of two   g = 2.5 s / sum(s)
+    V2   s = softmax(u . e)   choose by s, inside the groups with the best expert            g = 16 s
 
-Masked experts get minus infinity: a fill of 0, which early published code used, lets a masked expert win
+`topk_method`: "noaux_tc" is V3's choice, "group_limited_greedy" V2's, "greedy" (V2-Lite) takes the best of
+all. Masked experts get minus infinity: a fill of 0, which early published code used, lets a masked expert win
 wherever the biased scores of the kept groups are negative. The bias never reaches the weights. Gradients pass
-through the weights (sigmoid, division), not through the choice, and never reach the bias.
+through the weights (scores, division), not through the choice, and never reach the bias.
 
 Does: the choice and its backward. Does not: move tokens (`experts`), update the bias
 (`minidsv3.training.optimizer`).
@@ -40,7 +42,7 @@ class Routing(NamedTuple):
     """Where the tokens go."""
 
     indices: NDArray[np.intp]  # [N, K] chosen experts, best first
-    weights: Array  # [N, K] g, sums to the route scale (1 x scale)
+    weights: Array  # [N, K] g; renormalised, they sum to the route scale
     scores: Array  # [N, E] s
 
 
@@ -50,21 +52,31 @@ class GateSaved(NamedTuple):
     u: Array  # [N, D]
     e: Array  # [E, D]
     routing: Routing
-    total: Array  # [N, 1] sum of the chosen scores
-    scale: float
+    total: Array  # [N, 1] sum of the chosen scores; empty if the weights are not renormalised
+    config: ModelConfig
+
+    @property
+    def biased(self) -> bool:
+        """Whether the choice had a bias, whose gradient is zero."""
+        return self.config.has_router_bias
 
 
-def group_limited_top_k(machine: Machine, choice: Array, groups: int, kept: int, k: int) -> NDArray[np.intp]:
-    """The k best experts of the `kept` best groups.
+def group_limited_top_k(
+    machine: Machine, choice: Array, groups: int, kept: int, k: int, best_of_group: int = BEST_OF_GROUP
+) -> NDArray[np.intp]:
+    """The k best experts of the `kept` best groups; a group counts as much as its best few together.
 
     choice: [N, E] = s + b  ->  [N, k]. Equations: 14, 16.
     """
     N, E = choice.shape
     if kept < groups:
         by_group = choice.reshape(N, groups, E // groups)
-        best = by_group.copy()  # [N, G, E / G]
-        best.partition(-BEST_OF_GROUP, axis=2)
-        best = np.add.reduce(best[..., -BEST_OF_GROUP:], axis=2)  # [N, G]
+        if best_of_group == 1:
+            best = np.maximum.reduce(by_group, axis=2)  # [N, G]
+        else:
+            best = by_group.copy()  # [N, G, E / G]
+            best.partition(-best_of_group, axis=2)
+            best = np.add.reduce(best[..., -best_of_group:], axis=2)  # [N, G]
         chosen = machine.top_k(best, kept, at="gate.groups")  # [N, kept]
         masked = np.empty(by_group.shape, choice.dtype)  # [N, G, E / G]
         masked.fill(-np.inf)
@@ -81,12 +93,13 @@ def _rows(n: int) -> NDArray[np.intp]:
     return np.arange(n)[:, None]
 
 
-def choose(machine: Machine, z: Array, bias: Array, config: ModelConfig) -> tuple[Routing, Array]:
+def choose(machine: Machine, z: Array, bias: Array | None, config: ModelConfig) -> tuple[Routing, Array]:
     """From u . e [N, E] to the routing, and the sums [N, 1] that its backward needs. Equations: 13-16."""
-    s = machine.sigmoid(z, at="gate.sigmoid")  # [N, E]                                                eq. 15
-    indices = group_limited_top_k(
-        machine, s + bias, config.n_expert_groups, config.n_limited_groups, config.n_activated_experts
-    )  # [N, K]  eqs. 14, 16
+    if config.score_func == "softmax":
+        s = machine.row_softmax(z, at="gate.softmax")  # [N, E]
+    else:
+        s = machine.sigmoid(z, at="gate.sigmoid")  # [N, E]                                            eq. 15
+    indices = _choose_by(machine, s, bias, config)  # [N, K]                                       eqs. 14, 16
     chosen = s[_rows(len(s)), indices]  # [N, K] without the bias
     if not config.norm_topk_prob:
         return Routing(indices, chosen * s.dtype.type(config.route_scale), s), np.empty((0, 1), s.dtype)
@@ -94,14 +107,26 @@ def choose(machine: Machine, z: Array, bias: Array, config: ModelConfig) -> tupl
     return Routing(indices, weights, s), total
 
 
-def route(scores_before_activation: Array, bias: Array, config: ModelConfig) -> Routing:
+def _choose_by(machine: Machine, s: Array, bias: Array | None, config: ModelConfig) -> NDArray[np.intp]:
+    """s: [N, E]  bias: [E], read by "noaux_tc" alone  ->  [N, K]."""
+    groups, kept, k = config.n_expert_groups, config.n_limited_groups, config.n_activated_experts
+    if config.topk_method == "noaux_tc":
+        return group_limited_top_k(machine, s if bias is None else s + bias, groups, kept, k)
+    if config.topk_method == "group_limited_greedy":
+        return group_limited_top_k(machine, s, groups, kept, k, best_of_group=1)
+    return group_limited_top_k(machine, s, 1, 1, k)
+
+
+def route(scores_before_activation: Array, bias: Array | None, config: ModelConfig) -> Routing:
     """Choose experts for each token.
 
-    scores_before_activation: [T, E], u . e  bias: [E]  ->  .indices [T, K], .weights [T, K], .scores [T, E].
+    scores_before_activation: [T, E], u . e  bias: [E], or None (zeros)
+    ->  .indices [T, K], .weights [T, K], .scores [T, E].
     """
     z = np.asarray(scores_before_activation)
     z = z if z.dtype.kind == "f" else z.astype(np.float32)
-    if z.ndim != 2 or z.shape[1] != config.n_routed_experts or np.shape(bias) != z.shape[1:]:
+    wrong_bias = bias is not None and np.shape(bias) != z.shape[1:]
+    if z.ndim != 2 or z.shape[1] != config.n_routed_experts or wrong_bias:
         expected = f"expected scores [T, E={config.n_routed_experts}] and bias [E={config.n_routed_experts}]"
         raise ValueError(f"{expected}, got {z.shape} and {np.shape(bias)}")
     with np.errstate(over="ignore"):
@@ -109,26 +134,29 @@ def route(scores_before_activation: Array, bias: Array, config: ModelConfig) -> 
 
 
 def gate_forward(
-    machine: Machine, u: Array, e: Array, bias: Array, config: ModelConfig
+    machine: Machine, u: Array, e: Array, bias: Array | None, config: ModelConfig
 ) -> tuple[Routing, GateSaved]:
     """u: [N, D]  e: [E, D]  bias: [E]  ->  routing. Equations: 13-16."""
     z = machine.linear(u, e, at="gate.logits")  # [N, E]
     routing, total = choose(machine, z, bias, config)
-    return routing, GateSaved(u, e, routing, total, config.route_scale)
+    return routing, GateSaved(u, e, routing, total, config)
 
 
 def gate_backward(
     machine: Machine, d_weights: Array, saved: GateSaved, d_scores: Array | None = None
 ) -> tuple[Array, Array]:
     """d_weights: [N, K]  d_scores: [N, E] from the balance loss, if any  ->  d_u [N, D], d_e [E, D]."""
-    indices, weights, s = saved.routing
-    if len(saved.total):
+    (indices, weights, s), config = saved.routing, saved.config
+    if config.norm_topk_prob:
         d_chosen = machine.renormalise_backward(
-            d_weights, weights, saved.total, saved.scale, at="gate.renormalise"
+            d_weights, weights, saved.total, config.route_scale, at="gate.renormalise"
         )
     else:
-        d_chosen = d_weights * s.dtype.type(saved.scale)
+        d_chosen = d_weights * s.dtype.type(config.route_scale)
     d_s = np.zeros_like(s) if d_scores is None else d_scores  # [N, E]
     np.put_along_axis(d_s, indices, np.take_along_axis(d_s, indices, axis=1) + d_chosen, axis=1)
-    d_z = machine.sigmoid_backward(d_s, s, at="gate.sigmoid")  # [N, E]
+    if config.score_func == "softmax":
+        d_z = machine.row_softmax_backward(d_s, s, at="gate.softmax")  # [N, E]
+    else:
+        d_z = machine.sigmoid_backward(d_s, s, at="gate.sigmoid")  # [N, E]
     return machine.linear_backward(d_z, saved.u, saved.e, at="gate.logits")

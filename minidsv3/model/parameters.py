@@ -100,7 +100,7 @@ class MoEWeights(NamedTuple):
     """Router, routed experts stacked, shared experts as one wider FFN."""
 
     e: Array  # [E, D] the experts' centroids
-    bias: Array  # [E] b of eq. 16; no gradient reaches it
+    bias: Array | None  # [E] b of eq. 16; no gradient reaches it; None where the choice has none (V2)
     W_gate_up: Array  # [E, 2 M, D]
     W_down: Array  # [E, D, M]
     shared: FFNWeights | None
@@ -260,7 +260,7 @@ def _moe_weights(p: Parameters, at: str) -> MoEWeights:
     )
     return MoEWeights(
         e=p[f"{at}gate.weight"],
-        bias=p[f"{at}gate.e_score_correction_bias"],
+        bias=p[f"{at}gate.e_score_correction_bias"] if p.config.has_router_bias else None,
         W_gate_up=stack[:, : 2 * M * D].reshape(E, 2 * M, D),
         W_down=stack[:, 2 * M * D :].reshape(E, D, M),
         shared=_ffn_weights(p, f"{at}shared_experts.") if p.config.n_shared_experts else None,

@@ -3,8 +3,10 @@
 Pair i of a head's d_R positional values turns by position x theta^(-2i/d_R) (eqs. 3 and 8). Pairs are
 neighbours, (0, 1), (2, 3), …, as the published weights store them; the cached k_R has that order too (the
 `transformers` library writes it as two halves). YaRN (section 4.3) slows the slow pairs down by `factor`,
-leaves the fast ones, and ramps between; it also scales the softmax (`ModelConfig.softmax_scale`), never cos
-or sin.
+leaves the fast ones, and ramps between; it also scales the softmax (`ModelConfig.softmax_scale`) and, where a
+config asks for it, cos and sin (`RopeScaling.rotation_scale`; 1 in every published DeepSeek model). It acts
+whenever the config has it, at any length, as in transformers and the code published with the weights;
+DeepSeek's inference code leaves it out below the trained length.
 
 Does: the table of rotations. Does not: turn anything (the `rope` primitive does).
 
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 
 from minidsv3.config import ModelConfig, RopeScaling
 
-__all__ = ["frequencies", "rotations", "rotations_for"]
+__all__ = ["frequencies", "ramp_ends", "rotations", "rotations_for"]
 
 
 def frequencies(dim: int, theta: float, scaling: RopeScaling | None = None) -> NDArray[np.float64]:
@@ -33,16 +35,21 @@ def frequencies(dim: int, theta: float, scaling: RopeScaling | None = None) -> N
     plain = theta ** (-np.arange(0, dim, 2) / dim)  # [d_R / 2]
     if scaling is None or scaling.factor <= 1:
         return plain
-    if scaling.mscale != scaling.mscale_all_dim:
-        raise ValueError(
-            f"expected mscale = mscale_all_dim, got {scaling.mscale} and {scaling.mscale_all_dim}: "
-            "their ratio would scale cos and sin, which no DeepSeek-V3 checkpoint asks for"
-        )
-    low = math.floor(_turning_pair(scaling.beta_fast, dim, theta, scaling.original_seq_len))
-    high = math.ceil(_turning_pair(scaling.beta_slow, dim, theta, scaling.original_seq_len))
-    low, high = max(low, 0), min(high, dim - 1)
-    ramp = np.clip((np.arange(dim // 2) - low) / max(high - low, 0.001), 0, 1)  # 0: keep, 1: slow down
+    low, high = ramp_ends(dim, theta, scaling)
+    ramp = np.clip((np.arange(dim // 2) - low) / (high - low or 0.001), 0, 1)  # 0: keep, 1: slow down
     return plain * (1 - ramp) + plain / scaling.factor * ramp
+
+
+def ramp_ends(dim: int, theta: float, scaling: RopeScaling) -> tuple[float, float]:
+    """The last pair that YaRN leaves as it is and the first that it slows down by the whole factor.
+
+    Whole pairs (rounded down, up) unless `truncate` is false. V3: 10 and 23.
+    """
+    low = _turning_pair(scaling.beta_fast, dim, theta, scaling.original_seq_len)
+    high = _turning_pair(scaling.beta_slow, dim, theta, scaling.original_seq_len)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    return max(low, 0), min(high, dim - 1)
 
 
 def _turning_pair(turns: float, dim: int, theta: float, length: int) -> float:
@@ -53,12 +60,15 @@ def _turning_pair(turns: float, dim: int, theta: float, length: int) -> float:
 def rotations(
     length: int, dim: int, theta: float, scaling: RopeScaling | None = None, dtype: Any = np.complex64
 ) -> NDArray[Any]:
-    """e^{i m f} for positions m = 0 .. length - 1 and each pair's frequency f.
+    """e^{i m f} for positions m = 0 .. length - 1 and each pair's frequency f, times YaRN's scale.
 
     ->  [length, d_R / 2], complex.
     """
     angles = np.arange(length)[:, None] * frequencies(dim, theta, scaling)  # [length, d_R / 2]
-    table: NDArray[Any] = np.exp(1j * angles).astype(dtype)
+    turns = np.exp(1j * angles)
+    if scaling is not None and scaling.rotation_scale != 1:
+        turns *= scaling.rotation_scale
+    table: NDArray[Any] = turns.astype(dtype)
     return table
 
 

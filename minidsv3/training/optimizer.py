@@ -109,7 +109,8 @@ def move_biases(parameters: Parameters, loads: NDArray[np.int64], speed: float) 
     blocks = [*w.layers, *(module.block for module in w.mtp)]
     moe = [block.ffn for block in blocks if isinstance(block.ffn, MoEWeights)]
     for ffn, load in zip(moe, loads, strict=False):
-        move_bias(ffn.bias, load, speed)
+        if ffn.bias is not None:  # V2's routers have none
+            move_bias(ffn.bias, load, speed)
 
 
 def max_violation(loads: NDArray[np.int64]) -> NDArray[np.float64]:
