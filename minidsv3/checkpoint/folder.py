@@ -1,13 +1,14 @@
 """A model folder in Hugging Face's layout: `config.json` and the weights beside it.
 
-    config.json                       sizes, read by `config_json`
+    config.json                       sizes, read by `config_json`, and how FP8 weights are scaled
     model.safetensors                 every tensor under its published name, or
     model.safetensors.index.json      {"weight_map": {tensor name: file name}} and
     model-00001-of-000163.safetensors ... the files it names
 
 `ModelConfig.tensor_shapes()` says which tensors there must be; one that is missing, unknown or of another
-shape is named. MTP modules are the layers after the last; published files repeat embedding and head in each
-(`embed_tokens`, `shared_head.head`). Those copies are accepted and dropped: they are the main model's own.
+shape is named. The scale of an FP8 weight, `NAME_scale_inv`, may lie in another file than the weight. MTP
+modules are the layers after the last; published files repeat embedding and head in each (`embed_tokens`,
+`shared_head.head`), the main model's own, which are put aside (`Folder.copies`).
 
 A file name that an index gives never leads out of the folder, by `..`, by an absolute path or by a link.
 Pickles (`.bin`, `.pt`) are refused by name and never opened: to read one is to run it.
@@ -16,151 +17,264 @@ Pickles (`.bin`, `.pt`) are refused by name and never opened: to read one is to 
     Traceback (most recent call last):
     ValueError: expected a model folder with config.json, got no/such/folder: no such folder
 
-Does not: write shards, FP8 or BF16; compare the numbers in the copies that it drops.
+Does not: compare the numbers in copies; read a number before it is asked for.
 
-Next: minidsv3.model
+Next: minidsv3.checkpoint.saving
 """
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from minidsv3.checkpoint.atomic import FilePath, replacing
-from minidsv3.checkpoint.config_json import from_hugging_face, to_hugging_face
-from minidsv3.checkpoint.header import parse_json
-from minidsv3.checkpoint.safetensors import Tensor, read_safetensors, write_safetensors
+import numpy as np
+from numpy.typing import NDArray
+
+from minidsv3.checkpoint.atomic import FilePath
+from minidsv3.checkpoint.config_json import from_hugging_face
+from minidsv3.checkpoint.header import CheckpointError, parse_json
+from minidsv3.checkpoint.quantisation_config import weight_block
+from minidsv3.checkpoint.safetensors import SafetensorsFile
+from minidsv3.checkpoint.scaled_blocks import blocks_of
+from minidsv3.checkpoint.stored import FLOATS, FP8, StoredTensor, stored_tensors
 from minidsv3.config import ModelConfig
 
-__all__ = ["read_folder", "write_folder"]
+__all__ = [
+    "CONFIG",
+    "INDEX",
+    "SCALE",
+    "WEIGHTS",
+    "Folder",
+    "is_ignored",
+    "listed",
+    "load_json",
+    "mtp_copies",
+    "open_folder",
+    "read_folder",
+]
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 JSON_LIMIT = 100_000_000  # bytes; V3's index has 9 million
+SCALE = "_scale_inv"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _COPIES = {"embed_tokens.weight": "model.embed_tokens.weight", "shared_head.head.weight": "lm_head.weight"}
 
 
-def read_folder(folder: FilePath) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Read a model folder: its sizes, and its tensors by published name, mapped and not copied.
+@dataclass(frozen=True)
+class Folder:
+    """An open model folder: what is in it, by name; no numbers are read."""
 
+    path: Path
+    config: ModelConfig
+    config_table: dict[str, object]  # config.json as it stands
+    block: tuple[int, int] | None  # rows and columns that share a scale, where config.json says so
+    files: tuple[Path, ...]  # of weights
+    stored: Mapping[str, StoredTensor]  # every tensor of the files, scales and copies too, by its own name
+
+    @cached_property
+    def tensors(self) -> dict[str, StoredTensor]:
+        """The model's tensors in the order of its layers, FP8 ones with their scales; then unknown ones."""
+        wanted = self.config.tensor_shapes()
+        aside = {*mtp_copies(self.config), *self._scales}
+        names = [name for name in wanted if name in self.stored]
+        names += [name for name in self.stored if name not in wanted and name not in aside]
+        return {name: self._scaled(name) for name in names if not is_ignored(name)}
+
+    @cached_property
+    def copies(self) -> dict[str, StoredTensor]:
+        """Embeddings and heads that the files repeat in MTP modules."""
+        return {name: self._scaled(name) for name in mtp_copies(self.config) if name in self.stored}
+
+    @cached_property
+    def _scales(self) -> set[str]:
+        """Names of the scales that belong to an FP8 weight."""
+        weights = (name for name, tensor in self.stored.items() if tensor.dtype in FP8)
+        return {f"{name}{SCALE}" for name in weights if f"{name}{SCALE}" in self.stored}
+
+    def _scaled(self, name: str) -> StoredTensor:
+        tensor = self.stored[name]
+        scale = self.stored.get(f"{name}{SCALE}") if tensor.dtype in FP8 else None
+        return replace(tensor, scale=scale, block=self.block) if scale else tensor
+
+    def problems(self) -> Iterator[str]:
+        """All that does not fit the config, in words: names, shapes, number formats, scales."""
+        if problem := _size_problem(self.config, len(self.stored), self.path):
+            yield problem
+            return
+        wanted, copies = self.config.tensor_shapes(), mtp_copies(self.config)
+        for name, tensor in self.stored.items():
+            if name not in self._scales and not is_ignored(name):
+                yield from self._tensor_problems(tensor, wanted.get(copies.get(name, name)))
+        if missing := [name for name in wanted if name not in self.stored]:
+            yield f"{self.path}: expected {len(wanted)} tensors, missing {listed(missing)}"
+
+    def _tensor_problems(self, tensor: StoredTensor, shape: tuple[int, ...] | None) -> Iterator[str]:
+        got = f"{tensor.dtype} {tensor.shape}"
+        if tensor.name.endswith(SCALE) and shape is None:
+            weight = tensor.name.removesuffix(SCALE)
+            yield f"{tensor}: expected an FP8 weight {weight!r}, which it scales, got none"
+        elif shape is None:
+            yield f"{tensor}: expected none of this name by {CONFIG}, got {got}"
+        elif tensor.shape != shape or tensor.dtype not in FLOATS:
+            yield f"{tensor}: expected floating-point {shape}, got {got}"
+        elif tensor.dtype in FP8:
+            yield from self._scale_problems(tensor)
+
+    def _scale_problems(self, weight: StoredTensor) -> Iterator[str]:
+        scale = self.stored.get(f"{weight.name}{SCALE}")
+        if self.block is None:
+            yield f"{weight}: expected quantization_config in {CONFIG}, as for any FP8 weight, got none"
+        elif scale is None:
+            yield f"{weight}: expected a scale, {weight.name + SCALE!r}, got none"
+        elif len(weight.shape) != 2:
+            yield f"{weight}: expected a matrix, as FP8 weights are, got {weight.shape}"
+        else:
+            rows, columns = weight.shape
+            wanted = blocks_of((rows, columns), self.block)
+            if scale.shape != wanted or scale.dtype not in ("F32", "BF16"):
+                got = f"{scale.dtype} {scale.shape}"
+                blocks = f"blocks of {self.block} of {weight.shape}"
+                yield f"{scale}: expected F32 or BF16 {wanted}, a scale for each of the {blocks}, got {got}"
+
+
+def open_folder(folder: FilePath, check: bool = True) -> Folder:
+    """Open a model folder: read its config and the headers of its files, and no numbers.
+
+    check: hold the tensors against the config; otherwise `Folder.problems` tells what does not fit.
     Where a config announces MTP modules and the files hold none (converters often leave them out), the
     config that comes back has none either.
     """
     folder = Path(folder)
-    if not (folder / CONFIG).is_file():
-        why = "no such file in it" if folder.is_dir() else "no such folder"
-        if (folder / "model" / CONFIG).is_file():
-            why = f"that is a run folder; its model is {folder / 'model'}"
-        raise ValueError(f"expected a model folder with {CONFIG}, got {folder}: {why}")
-    config = from_hugging_face(_load_json(_inside(folder, CONFIG)), str(folder / CONFIG))
-    tensors = _read_tensors(folder)
-    if config.n_mtp_layers and not any(_layer(name) >= config.n_layers for name in tensors):
+    _check_is_model(folder)
+    where = str(folder / CONFIG)
+    table = load_json(_inside(folder, CONFIG))
+    block = weight_block(table.get("quantization_config"), where)
+    fields = {name: value for name, value in table.items() if name != "quantization_config"}
+    try:
+        config = from_hugging_face(fields, where)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    files, stored = _open_files(folder)
+    if config.n_mtp_layers and not any(_layer(name) >= config.n_layers for name in stored):
         config = replace(config, n_mtp_layers=0)
-    return config, _checked(tensors, config, folder)
+    opened = Folder(folder, config, table, block, files, stored)
+    if check:
+        for problem in opened.problems():
+            raise CheckpointError(problem)
+    return opened
 
 
-def write_folder(
-    folder: FilePath, config: ModelConfig, tensors: Mapping[str, Tensor], mtp_copies: bool = False
-) -> None:
-    """Write a model folder; each file appears whole or not at all.
+def read_folder(folder: FilePath) -> tuple[ModelConfig, dict[str, NDArray[np.float32]]]:
+    """Read a model folder: its sizes, and its tensors as read-only float32, by published name.
 
-    mtp_copies: repeat embedding and head in every MTP module, as the published files do. Not by default: the
-    readers we know (transformers, vLLM, this one) take the main model's, and at V3's size a pair of
-    copies is 1.85 billion numbers.
+    What is stored as float32 is mapped and not copied; the rest is read, and dequantised where it is FP8.
     """
-    folder = Path(folder)
-    tensors = _checked(dict(tensors), config, folder)
-    if mtp_copies:
-        tensors |= {copy: tensors[original] for copy, original in _copies(config).items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_safetensors(folder / WEIGHTS, tensors, {"format": "np"})
-    widest = max((tensor.dtype for tensor in tensors.values()), key=lambda dtype: dtype.itemsize)
-    text = json.dumps(to_hugging_face(config) | {"torch_dtype": widest.name}, indent=2)
-    with replacing(folder / CONFIG) as file:
-        file.write(f"{text}\n".encode())
+    opened = open_folder(folder)
+    tensors = {
+        name: tensor.raw() if tensor.dtype == "F32" else tensor.read()
+        for name, tensor in opened.tensors.items()
+    }
+    for array in tensors.values():
+        array.flags.writeable = False
+    return opened.config, tensors
 
 
-def _read_tensors(folder: Path) -> dict[str, Tensor]:
+def mtp_copies(config: ModelConfig) -> dict[str, str]:
+    """Names of the MTP modules' embeddings and heads, and of the tensors that they repeat."""
+    layers = range(config.n_layers, config.n_layers + config.n_mtp_layers)
+    return {f"model.layers.{layer}.{name}": of for layer in layers for name, of in _COPIES.items()}
+
+
+# ---- files -------------------------------------------------------------------------------------------------
+
+
+def _check_is_model(folder: Path) -> None:
+    if (folder / CONFIG).is_file():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"expected a model folder with {CONFIG}, got {folder}: no such folder")
+    why = "no such file in it"
+    if (folder / "model" / CONFIG).is_file():
+        why = f"that is a run folder; its model is {folder / 'model'}"
+    raise CheckpointError(f"expected a model folder with {CONFIG}, got {folder}: {why}")
+
+
+def _open_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
+    """The files of weights, and all tensors in them."""
     if (folder / WEIGHTS).is_file():
-        return read_safetensors(_inside(folder, WEIGHTS))
+        file = SafetensorsFile(_inside(folder, WEIGHTS))
+        return (file.path,), stored_tensors(file)
     if (folder / INDEX).is_file():
-        return _read_shards(folder)
+        return _open_shards(folder)
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
     got = f"{pickles[0]}, a pickle, which is never opened" if pickles else "neither"
-    raise ValueError(f"{folder}: expected {WEIGHTS} or {INDEX}, got {got}")
+    raise CheckpointError(f"{folder}: expected {WEIGHTS} or {INDEX}, got {got}")
 
 
-def _read_shards(folder: Path) -> dict[str, Tensor]:
-    index = _inside(folder, INDEX)
-    weight_map = _load_json(index).get("weight_map")
+def _open_shards(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
+    weight_map = _weight_map(_inside(folder, INDEX))
+    files: list[Path] = []
+    tensors: dict[str, StoredTensor] = {}
+    for name in sorted(set(weight_map.values())):
+        file = SafetensorsFile(_inside(folder, name))
+        files.append(file.path)
+        for tensor, stored in stored_tensors(file).items():
+            if weight_map.get(tensor) != name:  # which also means that no tensor comes twice
+                where = weight_map.get(tensor, "no file")
+                raise CheckpointError(f"{stored}: expected in {where} by {INDEX}, got it here")
+            tensors[tensor] = stored
+    for tensor, name in weight_map.items():
+        if tensor not in tensors:
+            raise CheckpointError(f"{folder / name}: expected tensor {tensor!r}, as {INDEX} says, got none")
+    return tuple(files), tensors
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    weight_map = load_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
-        raise ValueError(f"{index}: expected weight_map, an object from tensor names to file names")
+        raise CheckpointError(f"{index}: expected weight_map, an object from tensor names to file names")
     if strange := [file for file in weight_map.values() if not file.endswith(".safetensors")]:
-        raise ValueError(f"{index}: expected names of .safetensors files, got {strange[0]!r}")
-    tensors: dict[str, Tensor] = {}
-    for file in sorted(set(weight_map.values())):
-        shard = read_safetensors(_inside(folder, file))
-        for name in shard:
-            if weight_map.get(name) != file:  # which also means that no tensor comes twice
-                where = weight_map.get(name, "no file")
-                raise ValueError(
-                    f"{folder / file}: tensor {name!r}: expected in {where} by {INDEX}, got it here"
-                )
-        tensors |= shard
-    for name, file in weight_map.items():
-        if name not in tensors:
-            raise ValueError(f"{folder / file}: expected tensor {name!r}, as {INDEX} says, got none")
-    return tensors
+        raise CheckpointError(f"{index}: expected names of .safetensors files, got {strange[0]!r}")
+    return weight_map
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a file of the folder; ValueError if the name leads elsewhere."""
+    """The path of a file of the folder; CheckpointError if the name leads elsewhere."""
     if name != Path(name).name or "\\" in name or "\0" in name:
-        raise ValueError(f"{folder}: expected the bare name of a file in it, got {name!r}")
+        raise CheckpointError(f"{folder}: expected the bare name of a file in it, got {name!r}")
     homes = [folder.resolve()]
     if folder.parent.name == "snapshots":  # the hub's cache: snapshots/REVISION/* are links to blobs/*
         homes.append(folder.resolve().parent.parent / "blobs")
     if (folder / name).resolve().parent not in homes:
-        raise ValueError(f"{folder / name}: expected a file inside the folder, got a link out of it")
+        raise CheckpointError(f"{folder / name}: expected a file inside the folder, got a link out of it")
     return folder / name
 
 
-def _checked(tensors: dict[str, Tensor], config: ModelConfig, folder: Path) -> dict[str, Tensor]:
-    """Hold tensors against the config; give those of the model, in the order of its layers."""
-    _check_size(config, len(tensors), folder)
-    wanted = config.tensor_shapes()
-    copies = _copies(config)
-    for name, tensor in tensors.items():
-        shape = wanted.get(copies.get(name, name))
-        if name.endswith(".rotary_emb.inv_freq"):  # computed from rope_theta; old files stored it
-            continue
-        if shape is None:
-            raise ValueError(
-                f"{folder}: tensor {name!r}: expected none of this name by {CONFIG}, got {tensor.shape}"
-            )
-        if tensor.shape != shape or tensor.dtype.kind != "f":
-            got = f"{tensor.dtype} {tensor.shape}"
-            raise ValueError(f"{folder}: tensor {name!r}: expected floating-point {shape}, got {got}")
-    if missing := [name for name in wanted if name not in tensors]:
-        raise ValueError(f"{folder}: expected {len(wanted)} tensors, missing {_listed(missing)}")
-    return {name: tensors[name] for name in wanted}
+def load_json(path: Path) -> dict[str, object]:
+    """A JSON object from a file of limited size; CheckpointError if it is none."""
+    if (size := path.stat().st_size) > JSON_LIMIT:
+        raise CheckpointError(f"{path}: expected at most {JSON_LIMIT} bytes, got {size}")
+    return parse_json(path.read_bytes(), str(path))
 
 
-def _check_size(config: ModelConfig, held: int, folder: Path) -> None:
-    """Refuse a config that asks for far more tensors than there are, before they are listed one by one."""
+# ---- names -------------------------------------------------------------------------------------------------
+
+
+def _size_problem(config: ModelConfig, held: int, folder: Path) -> str | None:
+    """A config that asks for far more tensors than there are, told before they are listed one by one."""
     layers = config.n_layers + config.n_mtp_layers
     wanted = layers + 3 * config.n_routed_experts * (
         layers - config.n_dense_layers
     )  # too few by some a layer
-    if wanted > 10 * held + 1000:
-        sizes = f"{layers} layers of {config.n_routed_experts} experts"
-        raise ValueError(f"{folder}: expected over {wanted} tensors for {sizes} by {CONFIG}, got {held}")
+    if wanted <= 10 * held + 1000:
+        return None
+    sizes = f"{layers} layers of {config.n_routed_experts} experts"
+    return f"{folder}: expected over {wanted} tensors for {sizes} by {CONFIG}, got {held}"
 
 
-def _copies(config: ModelConfig) -> dict[str, str]:
-    """Names of the MTP modules' embeddings and heads, and of the tensors that they repeat."""
-    layers = range(config.n_layers, config.n_layers + config.n_mtp_layers)
-    return {f"model.layers.{layer}.{name}": of for layer in layers for name, of in _COPIES.items()}
+def is_ignored(name: str) -> bool:
+    """Whether a tensor is no part of the model wherever it stands."""
+    return name.endswith(".rotary_emb.inv_freq")  # computed from rope_theta; old files stored it
 
 
 def _layer(name: str) -> int:
@@ -168,13 +282,8 @@ def _layer(name: str) -> int:
     return int(number) if name.startswith("model.layers.") and number.isdecimal() else -1
 
 
-def _load_json(path: Path) -> dict[str, object]:
-    if (size := path.stat().st_size) > JSON_LIMIT:
-        raise ValueError(f"{path}: expected at most {JSON_LIMIT} bytes, got {size}")
-    return parse_json(path.read_bytes(), str(path))
-
-
-def _listed(names: Iterable[str], at_most: int = 3) -> str:
+def listed(names: Iterable[str], at_most: int = 3) -> str:
+    """The first names of some, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
     return ", ".join(map(repr, names[:at_most])) + more

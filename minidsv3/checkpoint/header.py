@@ -7,13 +7,13 @@ and number format take, and all tensors together must cover the data without hol
 never share a byte, and no byte is left for what is not listed. All arithmetic is in Python's integers, which
 do not overflow, and nothing is allocated from a number that the header gives.
 
-What fails raises a ValueError naming the file, the tensor, what was expected and what came.
+What fails raises a CheckpointError naming the file, the tensor, what was expected and what came.
 
-    >>> parse_header(b'{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}', 4, "x.safetensors")
+    >>> parse_header(b'{"w": {"dtype": "U8", "shape": [2], "data_offsets": [0, 4]}}', 4, "x")
     Traceback (most recent call last):
-    ValueError: x.safetensors: tensor 'w': expected 8 bytes for F32 [2], got offsets [0, 4]
+    minidsv3.checkpoint.header.CheckpointError: x: tensor 'w': expected 2 bytes for U8 [2], got offsets [0, 4]
 
-Does not: open files; know FP8.
+Does not: open files; know what the numbers mean.
 
 Next: minidsv3.checkpoint.safetensors
 """
@@ -27,14 +27,26 @@ import numpy as np
 
 from minidsv3.checkpoint.atomic import FilePath
 
-__all__ = ["DTYPES", "HEADER_LIMIT", "Entry", "Header", "parse_header", "parse_json", "shown"]
+__all__ = [
+    "CODED",
+    "DTYPES",
+    "HEADER_LIMIT",
+    "CheckpointError",
+    "Entry",
+    "Header",
+    "parse_header",
+    "parse_json",
+    "shown",
+]
 
 HEADER_LIMIT = 100_000_000  # bytes; the reference implementation's. V3's 91,991 tensors take some 12 million
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),  # as stored; shifted to float32 on reading
+    "BF16": np.dtype("<u2"),  # this one and FP8 as stored: NumPy has neither, their codes are integers
+    "F8_E4M3": np.dtype("u1"),
+    "F8_E5M2": np.dtype("u1"),
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
     "I16": np.dtype("<i2"),
@@ -45,7 +57,12 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
+CODED = ("BF16", "F8_E4M3", "F8_E5M2")
 _LARGEST_RANK = 64  # of a NumPy array
+
+
+class CheckpointError(ValueError):
+    """A model file that is refused: its name, the tensor, what was expected and what came."""
 
 
 class Entry(NamedTuple):
@@ -68,7 +85,7 @@ class Header(NamedTuple):
 def parse_header(text: bytes, data_bytes: int, path: FilePath) -> tuple[dict[str, Entry], dict[str, str]]:
     """Check a header against the bytes of data that follow; entries in the data's order, and metadata."""
     if not text.startswith(b"{"):  # the format's own rule: no blank before the object
-        raise ValueError(f"{path}: expected a header that starts with '{{', got {text[:8]!r}")
+        raise CheckpointError(f"{path}: expected a header that starts with '{{', got {text[:8]!r}")
     table = parse_json(text, f"{path}: header")
     metadata = _metadata(table.pop("__metadata__", {}), path)
     entries = {name: _entry(name, fields, path) for name, fields in table.items()}
@@ -78,13 +95,15 @@ def parse_header(text: bytes, data_bytes: int, path: FilePath) -> tuple[dict[str
 
 
 def parse_json(text: bytes, what: str) -> dict[str, object]:
-    """Parse a JSON object in UTF-8; ValueError on anything else, on a name that stands twice, on depth."""
+    """Parse a JSON object in UTF-8; CheckpointError on anything else, a name that stands twice, depth."""
     try:
         table = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{what}: expected JSON in UTF-8, got text that cannot be read ({error})") from None
+        raise CheckpointError(
+            f"{what}: expected JSON in UTF-8, got text that cannot be read ({error})"
+        ) from None
     if not isinstance(table, dict):
-        raise ValueError(f"{what}: expected a JSON object, got {type(table).__name__}")
+        raise CheckpointError(f"{what}: expected a JSON object, got {type(table).__name__}")
     return table
 
 
@@ -100,28 +119,28 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _metadata(table: object, path: FilePath) -> dict[str, str]:
     if not isinstance(table, dict):
-        raise ValueError(f"{path}: expected __metadata__ to be an object, got {shown(table)}")
+        raise CheckpointError(f"{path}: expected __metadata__ to be an object, got {shown(table)}")
     for name, value in table.items():
         if not isinstance(value, str):
-            raise ValueError(f"{path}: expected text for {name!r} of __metadata__, got {shown(value)}")
+            raise CheckpointError(f"{path}: expected text for {name!r} of __metadata__, got {shown(value)}")
     return table
 
 
 def _entry(name: str, fields: object, path: FilePath) -> Entry:
     at = f"{path}: tensor {name!r}"
     if not isinstance(fields, dict) or set(fields) != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"{at}: expected the fields dtype, shape and data_offsets, got {shown(fields)}")
+        raise CheckpointError(f"{at}: expected the fields dtype, shape and data_offsets, got {shown(fields)}")
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise ValueError(f"{at}: expected a dtype among {', '.join(DTYPES)}, got {shown(dtype)}")
+        raise CheckpointError(f"{at}: expected a dtype among {', '.join(DTYPES)}, got {shown(dtype)}")
     if not _are_counts(shape) or len(shape) > _LARGEST_RANK:
-        raise ValueError(f"{at}: expected a shape of whole numbers >= 0, got {shown(shape)}")
+        raise CheckpointError(f"{at}: expected a shape of whole numbers >= 0, got {shown(shape)}")
     if not _are_counts(offsets) or len(offsets) != 2:
-        raise ValueError(f"{at}: expected data_offsets [begin, end], got {shown(offsets)}")
+        raise CheckpointError(f"{at}: expected data_offsets [begin, end], got {shown(offsets)}")
     begin, end = offsets
     size = math.prod(shape) * DTYPES[dtype].itemsize  # Python's integers: no overflow to hide in
     if end - begin != size:
-        raise ValueError(
+        raise CheckpointError(
             f"{at}: expected {size} bytes for {dtype} {shown(shape)}, got offsets {shown(offsets)}"
         )
     return Entry(dtype, tuple(shape), begin, end)
@@ -137,13 +156,15 @@ def _check_cover(entries: Mapping[str, Entry], data_bytes: int, path: FilePath) 
     reached = 0
     for name, entry in entries.items():
         if entry.begin != reached or entry.end > data_bytes:
-            raise ValueError(
+            raise CheckpointError(
                 f"{path}: tensor {name!r}: expected offsets from {reached}, where the tensor before it ends, "
                 f"within {data_bytes} bytes of data, got [{entry.begin}, {entry.end}]"
             )
         reached = entry.end
     if reached != data_bytes:
-        raise ValueError(f"{path}: expected {reached} bytes of data, what its tensors take, got {data_bytes}")
+        raise CheckpointError(
+            f"{path}: expected {reached} bytes of data, what its tensors take, got {data_bytes}"
+        )
 
 
 def shown(value: object) -> str:

@@ -3,16 +3,21 @@
     | n: 8 bytes, little-endian | header: n bytes | data: the tensors, end to end |
 
 Reading maps the file: each array is a read-only view of the mapping, and the operating system brings in the
-pages that are touched. BF16 is the exception, as NumPy has no such format: those arrays are float32 copies.
+pages that are touched. NumPy has neither BF16 nor FP8: those arrays are copies, in float32 and float16, the
+smallest of its formats that hold them exactly; so what is allocated is at most twice what the file has.
 
-Does not: FP8 numbers, pickles, writing BF16.
+Writing goes one tensor at a time, each to its place: `Coded` are the codes of such a format, `Later` is a
+tensor that is made when its turn comes, so that a file may be larger than the memory.
+
+Does not: pickles; scales, without which FP8 weights mean little (`stored`).
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_safetensors(f"{folder}/w.safetensors", {"w": np.float32([[1, 2]])}, {"made": "here"})
-    ...     header = read_header(f"{folder}/w.safetensors")
-    >>> header.entries, header.metadata, header.start
-    ({'w': Entry(dtype='F32', shape=(1, 2), begin=0, end=8)}, {'made': 'here'}, 96)
+    ...     codes = Coded(np.uint8([[0x38, 0x7E]]), "F8_E4M3")
+    ...     write_safetensors(f"{folder}/w", {"w": codes}, {"made": "here"})
+    ...     header, tensors = read_header(f"{folder}/w"), read_safetensors(f"{folder}/w")
+    >>> header.entries, tensors["w"].tolist()
+    ({'w': Entry(dtype='F8_E4M3', shape=(1, 2), begin=0, end=2)}, [[1.0, 448.0]])
 
 Next: minidsv3.checkpoint.config_json
 """
@@ -20,108 +25,211 @@ Next: minidsv3.checkpoint.config_json
 import json
 import math
 import mmap
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minidsv3.checkpoint.atomic import FilePath, replacing
-from minidsv3.checkpoint.header import DTYPES, HEADER_LIMIT, Entry, Header, parse_header
-from minidsv3.numerics import BF16
+from minidsv3.checkpoint.header import (
+    CODED,
+    DTYPES,
+    HEADER_LIMIT,
+    CheckpointError,
+    Entry,
+    Header,
+    parse_header,
+)
+from minidsv3.numerics import BF16, E4M3, E5M2
 
-__all__ = ["Tensor", "read_header", "read_safetensors", "write_safetensors"]
+__all__ = [
+    "Coded",
+    "Later",
+    "SafetensorsFile",
+    "Source",
+    "Tensor",
+    "read_header",
+    "read_safetensors",
+    "write_safetensors",
+]
 
-Tensor = NDArray[np.generic]
+Tensor = NDArray[Any]
 
-_WRITTEN_AS = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
+_WRITTEN_AS = {dtype: name for name, dtype in DTYPES.items() if name not in CODED}
+
+
+class Coded(NamedTuple):
+    """Numbers of a format that NumPy has not: unsigned integers, and what they are codes of."""
+
+    codes: Tensor
+    dtype: str  # one of CODED
+
+
+class Later(NamedTuple):
+    """A tensor that is made when it is written: what it will be, and how."""
+
+    dtype: str  # as the file will say
+    shape: tuple[int, ...]
+    make: Callable[[], Tensor]  # numbers, or codes in unsigned integers
+
+
+Source = Tensor | Coded | Later
+
+
+# ---- reading -----------------------------------------------------------------------------------------------
+
+
+class SafetensorsFile:
+    """A file whose header is read and checked; its data is neither read nor mapped before it is asked for."""
+
+    def __init__(self, path: FilePath) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():  # a folder, a pipe (which would block), nothing at all
+            raise CheckpointError(f"expected a safetensors file, got {path}: no such file")
+        with self.path.open("rb") as file:
+            self.size = os.fstat(file.fileno()).st_size
+            self.header = _read_header(file, self.size, path)
+
+    @cached_property
+    def _mapped(self) -> mmap.mmap:
+        with self.path.open("rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) != self.size:
+                raise CheckpointError(f"{self.path}: expected {self.size} bytes, as when opened, got {size}")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def stored(self, name: str) -> Tensor:
+        """The numbers of a tensor as they stand in the file, codes as integers; a read-only mapped view."""
+        entry = self.header.entries[name]
+        dtype, count = DTYPES[entry.dtype], math.prod(entry.shape)
+        try:
+            place = self.header.start + entry.begin
+            flat = np.frombuffer(self._mapped, dtype, count, place) if count else np.empty(0, dtype)
+            array: Tensor = flat.reshape(entry.shape)
+        except ValueError as error:  # an empty shape with sides that NumPy cannot count
+            raise CheckpointError(
+                f"{self.path}: tensor {name!r}: expected a shape NumPy can hold, got {entry.shape}"
+            ) from error
+        if entry.dtype == "BOOL" and count and (most := array.view(np.uint8).max()) > 1:
+            raise CheckpointError(
+                f"{self.path}: tensor {name!r}: expected bytes 0 and 1 for BOOL, got {most}"
+            )
+        array.flags.writeable = False
+        return array
+
+    def numbers(self, name: str) -> Tensor:
+        """The numbers of a tensor: `stored`, or a read-only copy where they are codes."""
+        array, dtype = self.stored(name), self.header.entries[name].dtype
+        if dtype in CODED:
+            array = BF16.decode(array) if dtype == "BF16" else _HALVES[dtype].take(array)
+            array.flags.writeable = False
+        return array
+
+
+def _half_table(dtype: str) -> NDArray[np.float16]:
+    """The 256 values of an FP8 format, all of which float16 has."""
+    values = (E4M3 if dtype == "F8_E4M3" else E5M2).decode(np.arange(256, dtype=np.uint8))
+    return values.astype(np.float16)
+
+
+_HALVES = {dtype: _half_table(dtype) for dtype in ("F8_E4M3", "F8_E5M2")}
 
 
 def read_safetensors(path: FilePath) -> dict[str, Tensor]:
-    """Map a file; read-only arrays by name, in the order of the data. BF16 comes as float32 copies."""
-    mapped = _map(path)
-    header = _header(mapped, path)
-    return {name: _array(mapped, header.start, name, entry, path) for name, entry in header.entries.items()}
+    """Map a file; read-only arrays by name, in the order of the data.
+
+    BF16 comes as float32 copies, FP8 as float16 copies (without scales, of which the file knows nothing).
+    """
+    file = SafetensorsFile(path)
+    return {name: file.numbers(name) for name in file.header.entries}
 
 
 def read_header(path: FilePath) -> Header:
     """Read and check what a file holds, and touch none of its numbers."""
-    return _header(_map(path), path)
+    return SafetensorsFile(path).header
 
 
-def _map(path: FilePath) -> mmap.mmap:
-    if not Path(path).is_file():  # a folder, a pipe (which would block), nothing at all
-        raise ValueError(f"expected a safetensors file, got {path}: no such file")
-    with Path(path).open("rb") as file:
-        if (size := Path(path).stat().st_size) < 8:
-            raise ValueError(f"{path}: expected at least 8 bytes, the header's length, got {size}")
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _header(mapped: mmap.mmap, path: FilePath) -> Header:
-    length, held = int.from_bytes(mapped[:8], "little"), len(mapped) - 8
+def _read_header(file: BinaryIO, size: int, path: FilePath) -> Header:
+    if size < 8:
+        raise CheckpointError(f"{path}: expected at least 8 bytes, the header's length, got {size}")
+    length, held = int.from_bytes(file.read(8), "little"), size - 8
     if length > min(held, HEADER_LIMIT):  # before a byte of it is taken
         limit = f"the {held} bytes that follow" if held < HEADER_LIMIT else f"{HEADER_LIMIT} bytes"
-        raise ValueError(f"{path}: expected a header within {limit}, got a length of {length}")
-    entries, metadata = parse_header(mapped[8 : 8 + length], held - length, path)
+        raise CheckpointError(f"{path}: expected a header within {limit}, got a length of {length}")
+    entries, metadata = parse_header(file.read(length), held - length, path)
     return Header(entries, metadata, 8 + length)
 
 
-def _array(mapped: mmap.mmap, start: int, name: str, entry: Entry, path: FilePath) -> Tensor:
-    dtype, count = DTYPES[entry.dtype], math.prod(entry.shape)
-    try:
-        flat = np.frombuffer(mapped, dtype, count, start + entry.begin) if count else np.empty(0, dtype)
-        array: Tensor = flat.reshape(entry.shape)
-    except ValueError as error:  # an empty shape with sides that NumPy cannot count
-        raise ValueError(
-            f"{path}: tensor {name!r}: expected a shape NumPy can hold, got {entry.shape}"
-        ) from error
-    if entry.dtype == "BOOL" and count and array.view(np.uint8).max() > 1:
-        raise ValueError(
-            f"{path}: tensor {name!r}: expected bytes 0 and 1 for BOOL, got {array.view(np.uint8).max()}"
-        )
-    if entry.dtype == "BF16":
-        array = BF16.decode(array)
-    array.flags.writeable = False  # copies too, so that all formats behave alike
-    return array
+# ---- writing -----------------------------------------------------------------------------------------------
 
 
 def write_safetensors(
-    path: FilePath, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    path: FilePath, tensors: Mapping[str, Source], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write named arrays to a file, which appears whole or not at all; at most one array is copied at a time.
+    """Write named tensors to a file, which appears whole or not at all; one at a time is made or copied.
 
-    Arrays with wide numbers come first, so that every array starts at a multiple of its number's width.
+    In the file those with wide numbers come first, so that each starts at a multiple of its number's width.
+    They are made in the order given, whatever their place.
     """
-    order = sorted(tensors, key=lambda name: -tensors[name].dtype.itemsize)  # sorted is stable
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
-    begin = 0
-    for name in order:
-        array = tensors[name]
-        header[name] = {
-            "dtype": _written_as(name, array),
-            "shape": list(array.shape),
-            "data_offsets": [begin, begin + array.nbytes],
-        }
-        begin += array.nbytes
+    entries = _places(tensors)
+    for name, entry in entries.items():
+        header[name] = {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": [entry.begin, entry.end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # blanks, as the format allows, so that the data starts aligned
-    _check_written(text, begin, path)
+    _check_written(text, max((entry.end for entry in entries.values()), default=0), path)
     with replacing(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            # ascontiguousarray would make a number an array of one, hence reshape
-            little_endian = tensors[name].astype(tensors[name].dtype.newbyteorder("<"), copy=False)
-            file.write(np.ascontiguousarray(little_endian).reshape(-1).view(np.uint8).data)
+        for name, source in tensors.items():
+            file.seek(8 + len(text) + entries[name].begin)
+            file.write(_bytes_of(name, source, entries[name]))
 
 
-def _written_as(name: str, array: Tensor) -> str:
-    dtype = array.dtype.newbyteorder("<")
+def _places(tensors: Mapping[str, Source]) -> dict[str, Entry]:
+    """Where each tensor will lie, in the order of the data."""
+    kinds = {name: _kind(name, source) for name, source in tensors.items()}
+    entries: dict[str, Entry] = {}
+    begin = 0
+    for name in sorted(kinds, key=lambda name: -DTYPES[kinds[name][0]].itemsize):  # sorted is stable
+        dtype, shape = kinds[name]
+        end = begin + math.prod(shape) * DTYPES[dtype].itemsize
+        entries[name] = Entry(dtype, shape, begin, end)
+        begin = end
+    return entries
+
+
+def _kind(name: str, source: Source) -> tuple[str, tuple[int, ...]]:
+    """What the header will say of a tensor: its number format and shape."""
+    if isinstance(source, Later):
+        return source.dtype, tuple(source.shape)
+    if isinstance(source, Coded):
+        if source.dtype not in CODED or source.codes.dtype != DTYPES[source.dtype]:
+            raise ValueError(
+                f"tensor {name!r}: expected codes of one of {CODED} in unsigned integers of its width, "
+                f"got {source.codes.dtype} for {source.dtype}"
+            )
+        return source.dtype, source.codes.shape
+    dtype = source.dtype.newbyteorder("<")
     if name == "__metadata__" or dtype not in _WRITTEN_AS:
         raise ValueError(
             f"tensor {name!r}: expected a name and one of {sorted(map(str, _WRITTEN_AS))}, got {dtype}"
         )
-    return _WRITTEN_AS[dtype]
+    return _WRITTEN_AS[dtype], source.shape
+
+
+def _bytes_of(name: str, source: Source, entry: Entry) -> memoryview:
+    if isinstance(source, Later):
+        source = source.make()
+        if source.shape != entry.shape or source.dtype.newbyteorder("<") != DTYPES[entry.dtype]:
+            got = f"{source.dtype} {source.shape}"
+            raise ValueError(f"tensor {name!r}: expected {DTYPES[entry.dtype]} {entry.shape}, got {got}")
+    array = source.codes if isinstance(source, Coded) else source
+    little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    # ascontiguousarray would make a number an array of one, hence reshape
+    return np.ascontiguousarray(little_endian).reshape(-1).view(np.uint8).data
 
 
 def _check_written(text: bytes, data_bytes: int, path: FilePath) -> None:
