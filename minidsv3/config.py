@@ -18,6 +18,7 @@ Next: minidsv3.hardware
 
 import dataclasses
 import difflib
+import itertools
 import math
 import tomllib
 from collections.abc import Mapping
@@ -26,7 +27,16 @@ from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any, Self
 
-__all__ = ["ModelConfig", "RopeScaling", "TrainConfig", "mtp_conventions", "near", "preset_names"]
+__all__ = [
+    "ExtensionConfig",
+    "ExtensionPhase",
+    "ModelConfig",
+    "RopeScaling",
+    "TrainConfig",
+    "mtp_conventions",
+    "near",
+    "preset_names",
+]
 
 
 def near(name: str, known: list[str]) -> str:
@@ -499,6 +509,7 @@ class TrainConfig:
     accumulate: str = "ideal"  # how FP8 products are summed; or "promoted", "hardware"
     checkpoint_every: int = 50
     seed: int = 0
+    synthetic: str = ""  # text that is made, not read: "needle", documents that ask for what they hold
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -521,6 +532,7 @@ class TrainConfig:
             "balance_counts": ("top-k of scores", "routed"),
             "mtp_divisor": ("T", "T-k"),
             "accumulate": ("ideal", "promoted", "hardware"),
+            "synthetic": ("", "needle"),
         }.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -546,3 +558,96 @@ class TrainConfig:
     def v3(cls) -> Self:
         """The real plan (report section 4.2): 14.8T tokens in sequences of 4,096."""
         return cls.preset("v3")
+
+
+@dataclass(frozen=True)
+class ExtensionPhase:
+    """Steps at one length."""
+
+    seq_len: int
+    steps: int
+    batch_sequences: int
+
+
+@dataclass(frozen=True)
+class ExtensionConfig:
+    """How a trained model's context is extended (report section 4.3): YaRN, then phases of growing length.
+
+    V3: factor 40, 1,000 steps at 32K with 1920 sequences, 1,000 at 128K with 480, at the last rate of the
+    pre-training. The warm-up, for moments that start anew, is not published: ours.
+    """
+
+    factor: float  # s: the context may grow so many times
+    phases: tuple[ExtensionPhase, ...]
+    beta_fast: float = 32  # beta of the report
+    beta_slow: float = 1  # alpha of the report
+    learning_rate: float | None = None  # None: the plan's last rate
+    warmup_steps: int = 0  # of each phase
+
+    def __post_init__(self) -> None:
+        for name in ("factor", "beta_fast", "beta_slow", "learning_rate"):
+            value = getattr(self, name)
+            if not (_is_finite(value) and value > 0) and not (name == "learning_rate" and value is None):
+                raise ValueError(f"extension: expected {name} to be a number above 0, got {value!r}")
+        if self.factor <= 1 or self.beta_fast <= self.beta_slow:
+            given = f"{self.factor}, {self.beta_fast} and {self.beta_slow}"
+            raise ValueError(f"extension: expected factor > 1 and beta_fast > beta_slow, got {given}")
+        for phase in self.phases:
+            for name, value in dataclasses.asdict(phase).items():
+                if not _is_whole(value) or value < 1:
+                    raise ValueError(f"extension: expected {name} of a phase >= 1, got {value!r}")
+        if not _is_whole(self.warmup_steps) or self.warmup_steps < 0:
+            raise ValueError(f"extension: expected warmup_steps >= 0, got {self.warmup_steps!r}")
+        lengths = [phase.seq_len for phase in self.phases]
+        if not lengths or any(after <= before for before, after in itertools.pairwise(lengths)):
+            raise ValueError(f"extension: expected phases of growing seq_len, got {lengths}")
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """The recipe that goes with a preset, with some fields changed; ValueError if it has none."""
+        table = {**_preset_table(name).get("extension", {}), **changes}
+        if not {"factor", "phases"} <= set(table):
+            raise ValueError(
+                f"expected a preset with an [extension] table, got {name!r}: give its recipe by "
+                """--set factor=4 'phases=[{"seq_len": 1024, "steps": 50, "batch_sequences": 2}]'"""
+            )
+        return cls.from_dict(table)
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Self:
+        """Build from plain values; unknown fields are errors."""
+        _check_fields(cls, table, "extension")
+        phases = table["phases"]
+        if not isinstance(phases, list | tuple) or not all(isinstance(phase, Mapping) for phase in phases):
+            raise ValueError(f"extension: expected phases to be a list of tables, got {phases!r}")
+        for phase in phases:
+            _check_fields(ExtensionPhase, phase, "a phase of the extension")
+        return cls(**{**table, "phases": tuple(ExtensionPhase(**phase) for phase in phases)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self) | {"phases": [dataclasses.asdict(phase) for phase in self.phases]}
+
+    def check_room(self, seq_len: int) -> None:
+        """ValueError unless every phase is longer than `seq_len`, and the last not beyond factor x that."""
+        first, last = self.phases[0].seq_len, self.phases[-1].seq_len
+        if first <= seq_len:
+            raise ValueError(f"extension: expected phases longer than the trained {seq_len}, got {first}")
+        if last > self.factor * seq_len:
+            most = f"factor {self.factor:g} x {seq_len} = {self.factor * seq_len:g}"
+            raise ValueError(
+                f"extension: expected lengths up to {most}, got {last}; set factor={-(-last // seq_len)}"
+            )
+
+    def rope_scaling(self, seq_len: int) -> RopeScaling:
+        """YaRN's constants for a model trained at `seq_len`."""
+        return RopeScaling(
+            factor=float(self.factor),
+            original_seq_len=seq_len,
+            beta_fast=self.beta_fast,
+            beta_slow=self.beta_slow,
+        )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
