@@ -1,7 +1,10 @@
 """`Model`: parameters, machine, gradients and decoding in one object, for users.
 
-Does: initialise, load, save, logits, losses with gradients, generation. Splits a batch over the cores where
-the BLAS allows it. Does not: train (`minidsv3.training`), price (`minidsv3.cost`).
+A loaded model is mapped: files are opened, not read. At the first use of the weights a model that fits the
+memory is read as a whole; a larger one is read piece by piece as it runs (`minidsv3.model.mapped`).
+
+Does: initialise, load, save, logits, states, losses with gradients, generation. Splits a batch over the cores
+where the BLAS allows it. Does not: train (`minidsv3.training`), price (`minidsv3.cost`).
 
     >>> import numpy as np
     >>> from minidsv3.config import ModelConfig
@@ -12,20 +15,25 @@ the BLAS allows it. Does not: train (`minidsv3.training`), price (`minidsv3.cost
 Next: minidsv3.cost
 """
 
+import contextlib
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from minidsv3.config import ModelConfig
 from minidsv3.machine import Machine
-from minidsv3.machine.parallel import run_shards, workers
+from minidsv3.machine.parallel import blas_threads, run_shards, workers
+from minidsv3.model.mapped import MappedParameters
+from minidsv3.model.memory import available_memory, memory_bytes
 from minidsv3.model.parameters import Parameters
-from minidsv3.model.transformer import LossOptions, all_logits
+from minidsv3.model.transformer import LossOptions, all_logits, all_states
 from minidsv3.training.gradients import accumulate, shares
 
 if TYPE_CHECKING:
+    from minidsv3.checkpoint import Folder
     from minidsv3.inference import Generation
 
 __all__ = ["Model"]
@@ -36,12 +44,15 @@ Array = NDArray[Any]
 class Model:
     """A DeepSeek-V3-shaped model that can be looked at, asked, and differentiated."""
 
-    def __init__(self, config: ModelConfig, parameters: Parameters) -> None:
-        self.config, self.parameters = config, parameters
+    def __init__(
+        self, config: ModelConfig, parameters: Parameters | MappedParameters, folder: "Folder | None" = None
+    ) -> None:
+        self.config, self._parameters = config, parameters
+        self.folder = folder  # that it was loaded from
 
     def __repr__(self) -> str:
         c = self.config
-        size = f"{self.parameters.buffer.size:,} parameters"
+        size = f"{_numbers(c):,} parameters"
         return f"Model of {size}: {c.n_layers} layers, D={c.dim}, V={c.vocab_size}"
 
     @classmethod
@@ -50,23 +61,44 @@ class Model:
         return cls(config, Parameters.initialise(config, np.random.default_rng(seed)))
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read a Hugging Face folder: config.json and safetensors."""
-        from minidsv3.checkpoint import read_folder
+    def load(cls, folder: str | Path, memory: int | str | None = None) -> Self:
+        """Open a Hugging Face folder: config.json and safetensors. Nothing of the weights is read yet.
 
-        config, tensors = read_folder(Path(folder))
-        parameters = Parameters(config)
-        for name, view in parameters.items():
-            view[...] = tensors[name]
-        return cls(config, parameters)
+        memory: for weights, in bytes or in words ("8GiB"); half of what is available if not given. A model
+        whose float32 weights fit in it is read whole at first use, another piece by piece as it runs.
+        """
+        from minidsv3.checkpoint import open_folder
 
-    def save(self, folder: str | Path, weights: str = "float32") -> None:
-        """Write a Hugging Face folder with the published tensor names."""
+        budget = available_memory() // 2 if memory is None else memory_bytes(memory)
+        opened = open_folder(Path(folder))
+        return cls(opened.config, MappedParameters(opened.config, opened.tensors, budget), opened)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The weights, in memory from here on if they fit; otherwise `MappedParameters` in their place."""
+        own = self._parameters
+        if isinstance(own, MappedParameters) and self.mapped is None:
+            own = self._parameters = own.read_all()
+        return cast("Parameters", own)
+
+    @property
+    def mapped(self) -> MappedParameters | None:
+        """The weights of a model that does not fit its memory, with the ledger of what was read."""
+        own = self._parameters
+        if not isinstance(own, MappedParameters) or 4 * _numbers(self.config) <= own.ledger.budget:
+            return None
+        return own
+
+    def save(self, folder: str | Path, weights: str = "float32", block: int | None = None) -> None:
+        """Write a Hugging Face folder with the published tensor names.
+
+        weights: "float32", "bfloat16" or "fp8".  block: side of FP8's blocks, as in `write_folder`.
+        """
         from minidsv3.checkpoint import write_folder
 
-        if weights != "float32":
-            raise ValueError(f"expected weights='float32', got {weights!r}")
-        write_folder(Path(folder), self.config, dict(self.parameters))
+        own = self._parameters  # stored tensors go from file to file, one at a time
+        tensors = own.tensors if isinstance(own, MappedParameters) else dict(own)
+        write_folder(Path(folder), self.config, tensors, weights=weights, block=block)
 
     def check_tokens(self, tokens: ArrayLike, longest: int | None = None) -> NDArray[np.intp]:
         """Tokens as an integer array [B, T]; ValueError for another shape, dtype, range or length."""
@@ -89,16 +121,30 @@ class Model:
         """Logits of each MTP depth k = 1 .. D.  tokens: [B, T]  ->  D arrays [B, T - k, V]."""
         return self._all_logits(tokens, machine, self.config.n_mtp_layers)[1:]
 
+    def hidden_states(self, tokens: ArrayLike, machine: Machine | None = None) -> list[Array]:
+        """The residual stream in front of each layer, and the state behind the final norm.
+
+        tokens: [B, T]  ->  L + 1 arrays [B, T, D], as transformers' `output_hidden_states` has them.
+        """
+        ids, own = self.check_tokens(tokens), machine or Machine()
+        with np.errstate(over="ignore"), self._threads():
+            return all_states(own, self.parameters.astype(own.dtype), ids)
+
+    def _threads(self) -> contextlib.AbstractContextManager[None]:
+        """Of mapped weights two threads multiply blocks, each with a BLAS of one."""
+        return contextlib.nullcontext() if self.mapped is None else blas_threads(1)
+
     def _all_logits(self, tokens: ArrayLike, machine: Machine | None, depths: int) -> list[Array]:
         ids = self.check_tokens(tokens)
         if depths >= ids.shape[1]:
             raise ValueError(f"expected more than {depths} tokens for MTP depth {depths}, got {ids.shape[1]}")
-        parts = shares(len(ids), 1 if machine else workers())
+        parameters = self.parameters
+        parts = shares(len(ids), 1 if machine or self.mapped else workers())  # mapped: read once for all rows
 
         def shard(i: int) -> list[Array]:
             own = machine or Machine()
-            with np.errstate(over="ignore"):
-                return all_logits(own, self.parameters.astype(own.dtype), ids[parts[i]], depths)
+            with np.errstate(over="ignore"), self._threads():
+                return all_logits(own, parameters.astype(own.dtype), ids[parts[i]], depths)
 
         shards = run_shards(shard, len(parts), len(parts))
         return shards[0] if len(shards) == 1 else [np.concatenate(part) for part in zip(*shards, strict=True)]
@@ -115,7 +161,8 @@ class Model:
     ) -> tuple[dict[str, float], Parameters]:
         """Losses in nats a token and the gradient of losses["total"], by published tensor name.
 
-        tokens: [B, T + 1]; inputs are all but the last column, targets all but the first.
+        tokens: [B, T + 1]; inputs are all but the last column, targets all but the first.  ValueError for a
+        model that does not fit its memory.
         """
         options = LossOptions(mtp_weight, mtp_divisor, balance_weight, balance_counts)
         ids = self.check_tokens(tokens, self.config.max_seq_len + 1)
@@ -131,3 +178,8 @@ class Model:
         from minidsv3.inference import generate
 
         return generate(self, prompt_ids, max_new_tokens, **options)
+
+
+def _numbers(config: ModelConfig) -> int:
+    """Parameters of main model, router biases and MTP modules."""
+    return sum(map(math.prod, config.tensor_shapes().values()))

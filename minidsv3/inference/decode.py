@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from minidsv3.inference.cache import LatentCache
 from minidsv3.machine import Machine
 from minidsv3.model.block import AttentionDecode, block_decode
+from minidsv3.model.mapped import MappedParameters
 from minidsv3.model.mla import mla_absorbed_decode, mla_naive_decode
 from minidsv3.model.parameters import Parameters
 from minidsv3.model.rope import rotations_for
@@ -53,13 +54,13 @@ class Decoder:
     def __init__(
         self,
         machine: Machine,
-        parameters: Parameters,
+        parameters: Parameters | MappedParameters,
         batch: int = 1,
         attention: AttentionDecode = mla_absorbed_decode,
         cache: str = "float32",
     ) -> None:
         self.machine, self.config, self.w = machine, parameters.config, parameters.weights
-        machine.follow(self.config.fp8_block)
+        machine.follow(self.config.fp8_block, self.w.in_blocks)
         self.attention = attention
         self.cache = LatentCache(self.config, batch, dtype=machine.dtype, format=cache)
         complex_dtype = np.complex64 if machine.dtype == np.float32 else np.complex128

@@ -46,7 +46,11 @@ class Model(Protocol):
     """What generation needs; `minidsv3.interpreter.Model` has it, and is read later."""
 
     config: ModelConfig
-    parameters: Parameters
+
+    @property
+    def parameters(self) -> Parameters:
+        """The weights."""
+        ...
 
     def check_tokens(self, tokens: ArrayLike) -> Ids:
         """Token ids [B, T] of the vocabulary, or ValueError."""

@@ -22,7 +22,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from minidsv3.machine.blocks import RowBlocks
+from minidsv3.machine.blocks import RowBlocks, Stack
 from minidsv3.machine.catalogue import Op, look_up, primitives
 from minidsv3.machine.operands import Stored, backward_operands, forward_operands, quantised_operands
 from minidsv3.machine.precision import Precision
@@ -142,7 +142,7 @@ class Recorder:
 
         def recorded(*args: Any, at: str = "", **options: Any) -> Any:
             op = look_up(at)
-            arrays = [a for a in args if isinstance(a, np.ndarray | RowBlocks)]
+            arrays = [a for a in args if isinstance(a, np.ndarray | RowBlocks | Stack)]
             shapes, formats = [a.shape for a in arrays], [_format(a) for a in arrays]
             # before it runs, so that a shape that does not fit is named by its symbol and not by NumPy
             sizes = {} if backward else op.signature.bind(shapes, op.symbols)
@@ -277,7 +277,7 @@ class Recorder:
         )
 
 
-def _format(a: Array | RowBlocks) -> str | Stored:
+def _format(a: Array | RowBlocks | Stack) -> str | Stored:
     """NumPy's name of an array's format; of weights that are read as they are used, how a file has them."""
     return Stored(*a.format) if isinstance(a, RowBlocks) and a.format else a.dtype.name
 

@@ -20,7 +20,7 @@ Does: layout, views, initial values. Does not: read or write files.
     >>> parameters.weights.layers[0].attention.W_KR.shape, parameters["lm_head.weight"].shape
     ((16, 128), (2048, 128))
 
-Next: minidsv3.model.rope
+Next: minidsv3.model.memory
 """
 
 import math
@@ -133,6 +133,11 @@ class ModelWeights(NamedTuple):
     g_final: Array  # [D]
     head: Array  # [V, D]
     mtp: tuple[MTPWeights, ...]
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether matrices come in blocks of rows; these are arrays."""
+        return False
 
 
 class Parameters(Mapping[str, Array]):

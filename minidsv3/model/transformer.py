@@ -19,6 +19,7 @@ Does: logits, losses, all gradients, expert loads. Does not: update anything, sa
 Next: minidsv3.inference
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,11 +29,20 @@ from minidsv3.config import ModelConfig
 from minidsv3.machine import Machine
 from minidsv3.model.block import BlockSaved, MoESaved, Options, block_backward, block_forward
 from minidsv3.model.experts import ExpertGradients
+from minidsv3.model.mapped import MappedParameters
 from minidsv3.model.mtp import MTPSaved, mtp_backward, mtp_forward
 from minidsv3.model.parameters import LayerWeights, ModelWeights, MoEWeights, Parameters
 from minidsv3.model.rope import rotations_for
 
-__all__ = ["LossOptions", "LossSaved", "all_logits", "expert_loads", "loss_backward", "loss_forward"]
+__all__ = [
+    "LossOptions",
+    "LossSaved",
+    "all_logits",
+    "all_states",
+    "expert_loads",
+    "loss_backward",
+    "loss_forward",
+]
 
 Array = NDArray[Any]
 
@@ -94,18 +104,24 @@ def main_states(
     config: ModelConfig,
     options: Options,
     keep: bool,
+    on_state: Callable[[Array], object] = lambda _: None,
 ) -> MainSaved:
-    """tokens: [B, T]  ->  states in front of and behind the final norm; blocks only if kept."""
+    """tokens: [B, T]  ->  states in front of and behind the final norm; blocks only if kept.
+
+    on_state: called with the state [N, D] in front of each block, which must not be written to.
+    """
     B, T = tokens.shape
-    machine.follow(config.fp8_block)
+    machine.follow(config.fp8_block, w.in_blocks)
     rotation = _rotation(config, T, machine)
     ids = tokens.ravel()  # [N]
     x = machine.embedding(w.embedding, ids, at="embed.tokens")  # [N, D]
     blocks = []
     for machine.layer, layer in enumerate(w.layers):
+        on_state(x)
         x, saved = block_forward(machine, x, layer, rotation, config, B, options)
         if keep:
             blocks.append(saved)
+        del saved  # its weights too, before the next layer's are read
     machine.layer = None
     h, r = machine.rmsnorm(x, w.g_final, config.norm_eps, at="final.norm")  # [N, D]
     return MainSaved(ids, blocks, x, r, h, B)
@@ -117,7 +133,7 @@ def _rotation(config: ModelConfig, length: int, machine: Machine) -> Array:
 
 
 def all_logits(
-    machine: Machine, parameters: Parameters, tokens: NDArray[np.intp], depths: int = 0
+    machine: Machine, parameters: Parameters | MappedParameters, tokens: NDArray[np.intp], depths: int = 0
 ) -> list[Array]:
     """Logits of the main head and of the first `depths` MTP modules.
 
@@ -132,6 +148,20 @@ def all_logits(
         normed, state, _, _ = _depth_forward(machine, w, tokens, state, k, config, Options())
         out.append(machine.linear(normed, w.head, at="head.mtp_logits").reshape(B, T - k, V))
     return out
+
+
+def all_states(
+    machine: Machine, parameters: Parameters | MappedParameters, tokens: NDArray[np.intp]
+) -> list[Array]:
+    """The residual stream in front of each block, and the state behind the final norm.
+
+    tokens: [B, T]  ->  L + 1 arrays [B, T, D].
+    """
+    states: list[Array] = []
+    main = main_states(
+        machine, parameters.weights, tokens, parameters.config, Options(), keep=False, on_state=states.append
+    )
+    return [state.reshape(*tokens.shape, -1) for state in (*states, main.h)]
 
 
 def _depth_forward(
