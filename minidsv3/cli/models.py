@@ -1,26 +1,33 @@
-"""Which model a command means: a run folder, a model folder, or the newest run below ./runs.
+"""Which model a command means, and which prompt: a run folder, a model folder, or the newest run below ./runs.
 
-A model of a run, or one that `run` wrote, has a tokenizer.json beside its weights. A published folder has
-one too; its text is read and written with that.
+A model of a run has a tokenizer.json beside its weights. A published folder has one too; its text is read and
+written with that. What stands in front of a prompt is what stood in front of the texts the model learned from:
+the begin token of its config for published models, and for ours (`config.json` has an object `minidsv3`) the
+end token, which stands between documents. Ids (`--ids`) are taken as they are, and need no tokenizer.
 
-Does: find and load. Does not: download anything.
+Does: find, open, encode. Does not: download anything; read weights, which happens as they are used.
 
     >>> find_model("no/such/folder")
     Traceback (most recent call last):
     ValueError: expected a run folder or a model folder with config.json, got no/such/folder: no such folder
 
-Next: minidsv3.cli.trace
+Next: minidsv3.cli.weights
 """
 
 import argparse
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
+from minidsv3.checkpoint import CheckpointError
 from minidsv3.interpreter import Model
+from minidsv3.model.memory import memory_bytes
 from minidsv3.tokenizer import Tokenizer
 from minidsv3.training import newest_run
 
 __all__ = [
-    "find_model", "find_tokenizer", "model_argument", "open_model", "precision_arguments", "prompt_ids",
+    "Prompt", "find_model", "find_tokenizer", "memory_argument", "model_argument", "open_model", "open_prompt",
+    "precision_arguments", "prompt_argument", "prompt_ids",
 ]  # fmt: skip
 
 
@@ -45,6 +52,30 @@ def precision_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOW",
         help="sums of FP8 products: ideal (float32), promoted (every 128 terms), hardware (bit by bit, slow)",
     )
+
+
+def memory_argument(parser: argparse.ArgumentParser) -> None:
+    """The option that says how much memory weights may take."""
+
+    def size(text: str) -> int:
+        try:
+            return memory_bytes(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    parser.add_argument(
+        "--memory",
+        type=size,
+        metavar="SIZE",
+        help="for weights, such as 8GiB, 800MB or bytes (half of what is available); a model that needs more "
+        "in float32 is read piece by piece as it runs",
+    )
+
+
+def prompt_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """The prompt as text, or as ids."""
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help=f"text to {what}; - reads it from stdin")
+    parser.add_argument("--ids", metavar="1,2,3", help="token ids in place of PROMPT; needs no tokenizer")
 
 
 def find_model(path: Path | str | None) -> Path:
@@ -77,13 +108,16 @@ def find_tokenizer(folder: Path) -> Path:
     for place in (folder, folder.parent):
         if (place / "tokenizer.json").is_file():
             return place / "tokenizer.json"
-    raise ValueError(f"expected a tokenizer.json in {folder}, got none")
+    raise CheckpointError(
+        f"expected a tokenizer.json in {folder}, got none: put there the one that was published with the model, "
+        "or give token ids with --ids where a command takes them"
+    )
 
 
-def open_model(path: Path | None) -> tuple[Model, Tokenizer, Path]:
-    """Load model and tokenizer; and where the model was."""
+def open_model(path: Path | None, memory: int | None = None) -> tuple[Model, Tokenizer, Path]:
+    """Open model and tokenizer; and where the model was."""
     folder = find_model(path)
-    model, tokenizer = Model.load(folder), Tokenizer.load(find_tokenizer(folder))
+    model, tokenizer = Model.load(folder, memory), Tokenizer.load(find_tokenizer(folder))
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ValueError(
             f"{folder}: expected a tokenizer of at most {model.config.vocab_size} tokens, "
@@ -92,14 +126,59 @@ def open_model(path: Path | None) -> tuple[Model, Tokenizer, Path]:
     return model, tokenizer, folder
 
 
+class Prompt(NamedTuple):
+    """What a command was asked to run."""
+
+    model: Model
+    tokenizer: Tokenizer | None  # None: ids came, and the folder has none
+    folder: Path
+    text: str  # "" if ids came
+    ids: list[int]
+
+    @property
+    def eos(self) -> int:
+        """The token that ends a text."""
+        ours = is_ours(self.model) and self.tokenizer is not None
+        return self.tokenizer.eos if ours and self.tokenizer else self.model.config.eos_token_id
+
+
+def open_prompt(args: argparse.Namespace, room: int = 0) -> Prompt:
+    """Open `--model` within `--memory`, and the prompt, text or `--ids`.  room: tokens still to come."""
+    if (args.prompt is None) == (args.ids is None):
+        raise ValueError(f"expected a prompt or --ids, got {'neither' if args.ids is None else 'both'}")
+    if args.ids is None:
+        text = sys.stdin.read() if args.prompt == "-" else args.prompt
+        model, tokenizer, folder = open_model(args.model, args.memory)
+        return Prompt(model, tokenizer, folder, text, prompt_ids(text, model, tokenizer, room))
+    folder = find_model(args.model)
+    beside = [place for place in (folder, folder.parent) if (place / "tokenizer.json").is_file()]
+    known = Tokenizer.load(beside[0] / "tokenizer.json") if beside else None
+    model = Model.load(folder, args.memory)
+    try:
+        ids = [int(word) for word in args.ids.split(",")]
+    except ValueError:
+        raise ValueError(f"expected --ids as whole numbers with commas between, got {args.ids!r}") from None
+    _check_length(model, [*model.check_tokens([ids])[0].tolist()], room)
+    return Prompt(model, known, folder, "", ids)
+
+
+def is_ours(model: Model) -> bool:
+    """Whether a model was written by minidsv3, or made here."""
+    return model.folder is None or "minidsv3" in model.folder.config_table
+
+
 def prompt_ids(prompt: str, model: Model, tokenizer: Tokenizer, room: int = 0) -> list[int]:
-    """A prompt's ids behind the end-of-sequence token, which stands between documents in training.
+    """A prompt's ids behind the token that stands in front of a text: begin, or in our models end.
 
     Markers spelled out (`<｜fim▁begin｜>` and the like) become themselves. room: tokens still to come.
     """
     if not prompt:
         raise ValueError("expected a prompt, got an empty text")
-    ids = [tokenizer.eos, *tokenizer.encode(prompt, special=True)]
+    front = tokenizer.eos if is_ours(model) else model.config.bos_token_id
+    return _check_length(model, [front, *tokenizer.encode(prompt, special=True)], room)
+
+
+def _check_length(model: Model, ids: list[int], room: int) -> list[int]:
     longest = model.config.max_seq_len - room
     if longest < 1:
         raise ValueError(f"expected at most {model.config.max_seq_len - 1} new tokens, got {room}")

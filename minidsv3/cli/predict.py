@@ -5,14 +5,20 @@ drafts were accepted goes to stderr. Decoding runs over the latent cache with ab
 or `bf16` the cache holds packed latents, and the text that came is run again over each kind of cache, to say
 what the rounding changed.
 
+A model that does not fit `--memory` is read from its folder as it runs: stderr says what is read meanwhile, and
+at the end what a token took.
+
 Does: find a model, decode, print. Does not: train one (`minidsv3 run`).
 
 Next: minidsv3.cli.models
 """
 
 import argparse
-import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minidsv3.cli.models import Prompt
 
 __all__ = ["EXAMPLES", "SUMMARY", "arguments", "main"]
 
@@ -22,16 +28,19 @@ EXAMPLES = [
     'minidsv3 predict "import os" --model runs/nano-0 --tokens 100 --temperature 0.8 --top-p 0.9',
     'minidsv3 predict "class " --speculative --json',
     'minidsv3 predict "def main(" --precision fp8 --cache fp8',
+    'minidsv3 predict "The capital of France is" --model DeepSeek-V3 --memory 8GiB --tokens 4',
+    "minidsv3 predict --ids 0,671,6,5 --model DeepSeek-V3 --memory 2GiB --tokens 1",
 ]
 SCHEMA = "minidsv3.predict/1"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    from minidsv3.cli.models import model_argument, precision_arguments
+    from minidsv3.cli.models import memory_argument, model_argument, precision_arguments, prompt_argument
 
-    parser.add_argument("prompt", metavar="PROMPT", help="text to continue; - reads it from stdin")
+    prompt_argument(parser, "continue")
     model_argument(parser)
+    memory_argument(parser)
     parser.add_argument("--tokens", type=int, default=64, metavar="N", help="at most so many new tokens (64)")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (0)")
     parser.add_argument(
@@ -51,40 +60,50 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Continue the prompt."""
-    from minidsv3.cli.models import open_model, prompt_ids
+    from minidsv3.cli.models import open_prompt
     from minidsv3.cli.terminal import print_json, talk
+    from minidsv3.cli.weights import Reading
     from minidsv3.machine import Machine
 
     if args.seed < 0:
         raise ValueError(f"expected --seed >= 0, got {args.seed}")
-    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
-    model, tokenizer, folder = open_model(args.model)
-    ids = prompt_ids(prompt, model, tokenizer, args.tokens)
+    prompt = open_prompt(args, args.tokens)
+    model, tokenizer, ids = prompt.model, prompt.tokenizer, prompt.ids
     options: dict[str, Any] = {name: getattr(args, name) for name in ("temperature", "top_p", "seed")}
-    options["machine"] = Machine(precision=args.precision, accumulate=args.accumulate)
-    options |= {"speculative": args.speculative, "stop_ids": [tokenizer.eos], "cache": args.cache}
-    console = talk()
-    if not args.json:
-        options["on_token"] = _writer(prompt, tokenizer)
-    result = model.generate(ids, args.tokens, **options)
-    text = tokenizer.decode([token for token in result.tokens if token != tokenizer.eos])
+    machine = options["machine"] = Machine(precision=args.precision, accumulate=args.accumulate)
+    options |= {"speculative": args.speculative, "stop_ids": [prompt.eos], "cache": args.cache}
+    console, write = talk(), (lambda token: None) if args.json else _writer(prompt)
+    with Reading(model, machine, console) as reading:
+
+        def on_token(token: int) -> None:
+            reading.token()
+            write(token)
+
+        result = model.generate(ids, args.tokens, on_token=on_token, **options)
+    shown = [token for token in result.tokens if token != prompt.eos]
+    text = tokenizer.decode([token for token in shown if token < tokenizer.vocab_size]) if tokenizer else ""
     drafts = {"drafted": result.drafted, "accepted": result.accepted} if args.speculative else {}
     speed = result.tokens_per_second
     cache = _cache(args.cache, model, [*ids, *result.tokens])
     if args.json:
-        said = {"schema": SCHEMA, "model": str(folder), "prompt": prompt, "prompt_ids": ids, "text": text}
+        said = {"schema": SCHEMA, "model": str(prompt.folder), "prompt": prompt.text, "prompt_ids": ids}
+        said |= {"text": text, "weights": reading.summary()}
         said |= {
             "ids": result.tokens,
             **drafts,
             "cache": cache,
             "precision": args.precision,
-            "accumulate": options["machine"].accumulate,
+            "accumulate": machine.accumulate,
             "wall": {"tokens_per_second": speed},
         }
         print_json(said)
         return 0
     print()
-    console.print(f"{folder}: {len(result.tokens)} tokens, {speed:.0f} a second, " + _drafts(drafts))
+    console.print(
+        f"{prompt.folder}: {len(result.tokens)} tokens, {speed:.{0 if speed >= 1 else 3}f} a second, "
+        + _drafts(drafts)
+    )
+    reading.print_summary()
     for row in cache["errors"]:
         console.print(_error(row))
     return 0
@@ -111,17 +130,25 @@ def _drafts(drafts: dict[str, int]) -> str:
     return f"drafts: {drafts['drafted']}, accepted: {drafts['accepted']}" if drafts else "without drafts"
 
 
-def _writer(prompt: str, tokenizer: Any) -> Any:
-    """Print each token as it comes; in front of the first one, when nothing can be refused, the prompt."""
+def _writer(prompt: "Prompt") -> Callable[[int], None]:
+    """Print each token as it comes; in front of the first one, when nothing can be refused, the prompt.
+
+    Without a tokenizer they are numbers; ids that it does not know (a padded vocabulary) are left out.
+    """
     from minidsv3.cli.terminal import results
     from minidsv3.tokenizer import StreamDecoder
 
     results()  # sets how characters that the encoding has not are written
-    stream, front = StreamDecoder(tokenizer), [prompt]
+    tokenizer = prompt.tokenizer
+    front = [prompt.text or " ".join(map(str, prompt.ids)) if tokenizer is None else prompt.text]
+    stream = StreamDecoder(tokenizer) if tokenizer else None
 
     def write(token: int) -> None:
         print("".join(front), end="")
         front.clear()
-        print("" if token == tokenizer.eos else stream.push(token), end="", flush=True)
+        if tokenizer is None or stream is None:
+            print(f" {token}", end="", flush=True)
+        elif token != prompt.eos and token < tokenizer.vocab_size:
+            print(stream.push(token), end="", flush=True)
 
     return write

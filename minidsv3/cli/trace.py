@@ -4,7 +4,8 @@ The model runs the prompt once on a machine that writes down what it does: op, e
 FLOPs, bytes, and what these would cost on the machine of a hardware file. `--op` and `--layer` choose rows.
 
 With `--backward` it is the prompt's loss and its gradients; with `--precision fp8` every row says in which
-formats its operands lie and what of them shares a scale.
+formats its operands lie and what of them shares a scale. Weights that are read from a folder as they are
+used (`--memory`) lie as its files have them.
 
 Does: trace, price, filter, print. Does not: the optimiser's update (`minidsv3 bill` has it).
 
@@ -23,16 +24,18 @@ EXAMPLES = [
     'minidsv3 trace "def main(" --op "mla.*" --layer 0',
     'minidsv3 trace "import os" --model runs/nano-0 --json',
     'minidsv3 trace "import os" --precision fp8 --backward --op "*.out" --layer 1',
+    "minidsv3 trace --ids 0,671 --model DeepSeek-V3 --memory 2GiB --layer 3",
 ]
 SCHEMA = "minidsv3.trace/1"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    from minidsv3.cli.models import model_argument, precision_arguments
+    from minidsv3.cli.models import memory_argument, model_argument, precision_arguments, prompt_argument
 
-    parser.add_argument("prompt", metavar="PROMPT", help="text to run")
+    prompt_argument(parser, "run")
     model_argument(parser)
+    memory_argument(parser)
     precision_arguments(parser)
     parser.add_argument("--backward", action="store_true", help="the prompt's loss, forward and backward")
     parser.add_argument("--op", default="*", metavar="PATTERN", help="only ops that match, such as mla.*")
@@ -45,33 +48,38 @@ def main(args: argparse.Namespace) -> int:
     """Trace the prompt."""
     import numpy as np
 
-    from minidsv3.cli.models import open_model, prompt_ids
-    from minidsv3.cli.terminal import print_json, results
+    from minidsv3.cli.models import open_prompt
+    from minidsv3.cli.terminal import print_json, results, talk
+    from minidsv3.cli.weights import Reading
     from minidsv3.cost import bill
     from minidsv3.hardware import load_hardware
     from minidsv3.machine import Machine
     from minidsv3.show.tables import TraceTable, bill_summary
 
     hardware = load_hardware(args.hardware)
-    model, tokenizer, folder = open_model(args.model)
-    ids = prompt_ids(args.prompt, model, tokenizer)
+    prompt = open_prompt(args)
+    model, ids = prompt.model, prompt.ids
     machine = Machine(hardware, args.precision, trace=True, accumulate=args.accumulate)
-    if args.backward:
-        model.loss_and_gradients(np.array([ids]), machine=machine)
-    else:
-        model.logits(np.array([ids]), machine)
+    with Reading(model, machine, talk()) as reading:
+        if args.backward:
+            model.loss_and_gradients(np.array([ids]), machine=machine)
+        else:
+            model.logits(np.array([ids]), machine)
+        reading.token()
     rows = machine.trace.select(args.op, layer=args.layer)
     if not rows:
         raise ValueError(_no_rows(args, model.config.n_layers))
     priced = bill(rows, hardware, config=model.config)
     if args.json:
-        said: dict[str, Any] = {"schema": SCHEMA, "model": str(folder), "ids": ids}
+        said: dict[str, Any] = {"schema": SCHEMA, "model": str(prompt.folder), "ids": ids}
+        said["weights"] = reading.summary()
         said |= {"hardware": hardware.id, "precision": machine.precision, "accumulate": machine.accumulate}
         print_json(said | {"rule": priced.rule, "rows": [asdict(line) for line in priced.lines]})
         return 0
     console = results()
     console.print(TraceTable(priced))
     console.print(bill_summary(priced))
+    reading.print_summary()
     return 0
 
 

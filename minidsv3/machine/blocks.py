@@ -133,7 +133,12 @@ class RowBlocks:
 
     def __getitem__(self, index: Any) -> Array:
         """Rows by number, reading no others; any other index reads the whole."""
-        if self.ndim == 2 and self.change is None and isinstance(index, np.ndarray) and index.dtype.kind == "i":
+        if (
+            self.ndim == 2
+            and self.change is None
+            and isinstance(index, np.ndarray)
+            and index.dtype.kind == "i"
+        ):
             return self.rows.gather(index)
         part: Array = self.whole()[index]
         return part
@@ -169,7 +174,9 @@ def linear(function: Linear) -> Linear:
     return partial(_linear, function)
 
 
-def _linear(function: Linear, x: Array, W: Array | RowBlocks, at: str = "", out: Array | None = None) -> Array:
+def _linear(
+    function: Linear, x: Array, W: Array | RowBlocks, at: str = "", out: Array | None = None
+) -> Array:
     if not isinstance(W, RowBlocks):
         return function(x, W, at, out)
     y = np.empty((len(x), len(W)), x.dtype) if out is None else out  # [N, R]

@@ -64,9 +64,7 @@ def format_bits(name: str) -> int:
     return int(name[7:]) if name.startswith("logfmt-") else 8 * np.dtype(name).itemsize
 
 
-def forward_operands(
-    recipe: Precision, width: int, op: Op, dtypes: Sequence[str | Stored]
-) -> list[Stored]:
+def forward_operands(recipe: Precision, width: int, op: Op, dtypes: Sequence[str | Stored]) -> list[Stored]:
     """Of an op's operands and its result.  width: of FP8 tiles.
 
     dtypes: as NumPy has them, or as a file does; that counts where the recipe rounds nothing.

@@ -148,7 +148,9 @@ class Rounding:
 
     def _blocks_alike(self, W: RowBlocks, at: str) -> bool:
         """Whether each block of rows by itself is rounded as within the whole matrix."""
-        side = self.recipe.blocks(self.owner.fp8_block)["weight"] if self.recipe.product(at) == "fp8" else (1, 1)
+        side = (
+            self.recipe.blocks(self.owner.fp8_block)["weight"] if self.recipe.product(at) == "fp8" else (1, 1)
+        )
         return side is not None and W.step % side[0] == 0
 
     def _bf16(self, x: Array) -> Array:

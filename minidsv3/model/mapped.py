@@ -20,9 +20,9 @@ know formats (`minidsv3.checkpoint`).
     ...     mapped = MappedParameters(config, open_folder(folder).tensors, budget=100_000)
     ...     head = mapped.weights.head
     ...     head.shape, len(head.spans), mapped.ledger.bytes_read, head[np.array([5])].shape
-    ((2048, 128), 11, 0, (1, 128))
+    ((2048, 128), 64, 0, (1, 128))
 
-Next: minidsv3.model.rope
+Next: minidsv3.model.one_token
 """
 
 import contextlib
