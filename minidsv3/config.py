@@ -335,6 +335,10 @@ class ModelConfig:
         `fp8_block` x `fp8_block` weights), `checkpoint_tensors` and `checkpoint_bytes` the same in tensors and
         bytes. `one_attention`, `one_expert`, `one_moe` are of one layer, 0 where there is none.
         """
+        return dict(self._counts)
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
         shapes = self.tensor_shapes()
         by_part = dict.fromkeys(
             ("embedding", "head", "attention", "dense", "routed", "shared", "gate", "norm"), 0
@@ -365,7 +369,7 @@ class ModelConfig:
         if not 1 <= n_activated_experts <= self.n_routed_experts:
             got = f"got {n_activated_experts}"
             raise ValueError(f"expected 1 .. {self.n_routed_experts} activated experts, {got}")
-        counts = self.parameter_counts()
+        counts = self._counts
         active = counts["total"] - self._idle(counts["routed"], n_activated_experts)
         return {"active": active, "active_without_embedding": active - counts["embedding"]}
 

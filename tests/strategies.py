@@ -14,14 +14,17 @@ Array = NDArray[Any]
 
 rngs = st.integers(0, 2**32).map(np.random.default_rng)
 small = st.integers(1, 5)
+METHODS = ["noaux_tc", "noaux_tc", "group_limited_greedy", "greedy"]  # V3's as often as V2's
 
 
 @st.composite
 def configs(draw: st.DrawFn, **fixed: Any) -> ModelConfig:
-    """Tiny models: with or without query latent, groups, shared experts, renormalised weights."""
+    """Tiny models: with or without query latent, groups, shared experts, renormalised weights; all routers."""
+    method = fixed.get("topk_method") or draw(st.sampled_from(METHODS))
     groups = draw(st.sampled_from([1, 2, 4]))
     kept = draw(st.integers(1, groups))
-    per_group = draw(st.integers(2, 3))
+    per_group = draw(st.integers(2 if method == "noaux_tc" else 1, 3))
+    reachable = (groups if method == "greedy" else kept) * per_group
     fields: dict[str, Any] = {
         "vocab_size": draw(st.integers(5, 12)),
         "dim": draw(st.integers(3, 8)),
@@ -32,7 +35,7 @@ def configs(draw: st.DrawFn, **fixed: Any) -> ModelConfig:
         "n_heads": draw(st.integers(1, 3)),
         "n_routed_experts": groups * per_group,
         "n_shared_experts": draw(st.integers(0, 2)),
-        "n_activated_experts": draw(st.integers(1, min(4, kept * per_group))),
+        "n_activated_experts": draw(st.integers(1, min(4, reachable))),
         "n_expert_groups": groups,
         "n_limited_groups": kept,
         "route_scale": draw(st.sampled_from([1.0, 2.5])),
@@ -40,6 +43,8 @@ def configs(draw: st.DrawFn, **fixed: Any) -> ModelConfig:
         "qk_nope_head_dim": draw(small),
         "qk_rope_head_dim": 2 * draw(st.integers(1, 3)),
         "v_head_dim": draw(small),
+        "score_func": draw(st.sampled_from(["sigmoid", "softmax"])),
+        "topk_method": method,
         "q_lora_rank": draw(st.sampled_from([0, 2, 3])),
         "norm_topk_prob": draw(st.booleans()),
         "max_seq_len": 32,

@@ -95,6 +95,14 @@ def softmax(rng: np.random.Generator, n: int, d: int, r: int) -> Pair:
     )
 
 
+def row_softmax(rng: np.random.Generator, n: int, d: int, r: int) -> Pair:
+    return simple(
+        p.row_softmax,
+        lambda d_y, x: p.row_softmax_backward(d_y, p.row_softmax(x)),
+        rng.normal(size=(n, d)),
+    )
+
+
 def sigmoid(rng: np.random.Generator, n: int, d: int, r: int) -> Pair:
     return simple(p.sigmoid, lambda d_y, x: p.sigmoid_backward(d_y, p.sigmoid(x)), rng.normal(size=(n, d)))
 
@@ -166,7 +174,7 @@ def cross_entropy(rng: np.random.Generator, n: int, d: int, r: int) -> Pair:
 CASES: dict[str, Case] = {
     case.__name__: case
     for case in (
-        linear, grouped_linear, contract, embedding, rmsnorm, rope, softmax, sigmoid, swiglu, dispatch,
+        linear, grouped_linear, contract, embedding, rmsnorm, rope, softmax, row_softmax, sigmoid, swiglu, dispatch,
         combine, scale, renormalise, balance, cross_entropy,
     )
 }  # fmt: skip

@@ -1,4 +1,7 @@
-"""The router against the report's text read aloud, and what it must never do."""
+"""The routers of V3 and V2 against the reports' text read aloud, and what they must never do."""
+
+import itertools
+import math
 
 import numpy as np
 import pytest
@@ -15,27 +18,48 @@ from minidsv3.model.parameters import MoEWeights
 
 MACHINE = Machine(dtype="float64")
 moe_configs = configs(n_dense_layers=0)
+v3_configs = configs(n_dense_layers=0, topk_method="noaux_tc")
+ROUTERS = list(itertools.product(["sigmoid", "softmax"], ["noaux_tc", "group_limited_greedy", "greedy"]))
+
+
+def scores_of(z: list[float], config: ModelConfig) -> list[float]:
+    if config.score_func == "softmax":
+        return [math.exp(x) / sum(math.exp(y) for y in z) for x in z]
+    return [1 / (1 + math.exp(-x)) for x in z]
 
 
 def route_one(z: list[float], bias: list[float], config: ModelConfig) -> dict[int, float]:
-    """One token, by the text of sections 2.1.2 and eqs. 13-16: weights by chosen expert."""
-    scores = [1 / (1 + np.exp(-x)) for x in z]
-    biased = [s + b for s, b in zip(scores, bias, strict=True)]
-    size = config.n_routed_experts // config.n_expert_groups
+    """One token by the reports' text: weights by chosen expert.
+
+    V3: section 2.1.2, eqs. 13-16. V2: arXiv 2405.04434, eqs. 20-22 and section 2.2.2, where the groups are the
+    devices with the highest affinity scores; V2-Lite chooses among all.
+    """
+    scores, size = scores_of(z, config), config.n_routed_experts // config.n_expert_groups
     groups = [list(range(g * size, (g + 1) * size)) for g in range(config.n_expert_groups)]
-    groups.sort(key=lambda members: -sum(sorted(biased[e] for e in members)[-2:]))
-    allowed = [e for members in groups[: config.n_limited_groups] for e in members]
-    chosen = sorted(allowed, key=lambda e: -biased[e])[: config.n_activated_experts]
+    if config.topk_method == "noaux_tc":
+        choice = [s + b for s, b in zip(scores, bias, strict=True)]
+        groups.sort(key=lambda members: -sum(sorted(choice[e] for e in members)[-2:]))
+        groups = groups[: config.n_limited_groups]
+    elif config.topk_method == "group_limited_greedy":
+        choice = scores
+        groups.sort(key=lambda members: -max(choice[e] for e in members))
+        groups = groups[: config.n_limited_groups]
+    else:
+        choice = scores
+    allowed = [e for members in groups for e in members]
+    chosen = sorted(allowed, key=lambda e: -choice[e])[: config.n_activated_experts]
     total = sum(scores[e] for e in chosen) if config.norm_topk_prob else 1
     return {e: config.route_scale * scores[e] / total for e in chosen}
 
 
-@settings(max_examples=100)
-@given(moe_configs, rngs, st.integers(1, 12), st.sampled_from([0.0, 0.3, -2.0]))
-def test_route_does_what_the_report_says(
-    config: ModelConfig, rng: np.random.Generator, T: int, shift: float
+@pytest.mark.parametrize(("score", "method"), ROUTERS)
+@settings(max_examples=40)
+@given(data=st.data(), rng=rngs, T=st.integers(1, 12), shift=st.sampled_from([0.0, 0.3, -2.0]))
+def test_route_does_what_the_reports_say(
+    score: str, method: str, data: st.DataObject, rng: np.random.Generator, T: int, shift: float
 ) -> None:
     """Also with biases so low that every biased score is negative: a masked expert still never wins."""
+    config = data.draw(configs(n_dense_layers=0, score_func=score, topk_method=method))
     z = rng.normal(size=(T, config.n_routed_experts))
     bias = rng.normal(shift, 0.2, config.n_routed_experts)
     routing = route(z, bias, config)
@@ -43,6 +67,7 @@ def test_route_does_what_the_report_says(
         expected = route_one(z[t].tolist(), bias.tolist(), config)
         assert routing.indices[t].tolist() == list(expected)  # best first
         np.testing.assert_allclose(routing.weights[t], list(expected.values()), rtol=1e-12)
+        np.testing.assert_allclose(routing.scores[t], scores_of(z[t].tolist(), config), rtol=1e-12)
 
 
 @settings(max_examples=50)
@@ -55,22 +80,52 @@ def test_choices_are_distinct_and_within_the_kept_groups(
     size = E // config.n_expert_groups
     for chosen in routing.indices:
         assert len(set(chosen.tolist())) == K
-        assert len({e // size for e in chosen.tolist()}) <= config.n_limited_groups
+        if config.topk_method != "greedy":
+            assert len({e // size for e in chosen.tolist()}) <= config.n_limited_groups
     if config.norm_topk_prob:
         np.testing.assert_allclose(routing.weights.sum(axis=1), config.route_scale, rtol=1e-12)
 
 
 @settings(max_examples=50)
-@given(moe_configs, rngs)
+@given(v3_configs, rngs)
 def test_the_bias_moves_choices_and_never_weights(config: ModelConfig, rng: np.random.Generator) -> None:
     z = rng.normal(size=(6, config.n_routed_experts))
     routing = route(z, rng.normal(size=config.n_routed_experts), config)
     chosen = np.take_along_axis(routing.scores, routing.indices, axis=1)
-    np.testing.assert_allclose(routing.scores, 1 / (1 + np.exp(-z)))
     total = chosen.sum(axis=1, keepdims=True) if config.norm_topk_prob else 1
     np.testing.assert_allclose(routing.weights, config.route_scale * chosen / total, rtol=1e-12)
     same = route(z, np.full(config.n_routed_experts, 0.7), config)
-    np.testing.assert_array_equal(same.indices, route(z, np.zeros(config.n_routed_experts), config).indices)
+    np.testing.assert_array_equal(same.indices, route(z, None, config).indices)
+
+
+@settings(max_examples=20)
+@given(configs(n_dense_layers=0, topk_method="greedy") | configs(topk_method="group_limited_greedy"), rngs)
+def test_v2s_choice_reads_no_bias(config: ModelConfig, rng: np.random.Generator) -> None:
+    z, bias = rng.normal(size=(2, 6, config.n_routed_experts))
+    for a, b in zip(route(z, bias[0], config), route(z, None, config), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not [name for name in config.tensor_shapes() if name.endswith("bias")]
+    assert parameters_of(config, rng).trained == parameters_of(config, rng).buffer.size
+
+
+def test_the_methods_differ_where_one_expert_stands_out() -> None:
+    """Group 0 has the best expert, group 1 the best two together."""
+    z = np.array([[3.0, -3.0, 2.0, 2.0]])
+    sizes = {"n_routed_experts": 4, "n_expert_groups": 2, "n_limited_groups": 1, "n_activated_experts": 2}
+    found = {
+        method: sorted(route(z, None, ModelConfig.preset("nano", **sizes, topk_method=method)).indices[0])
+        for method in ("noaux_tc", "group_limited_greedy", "greedy")
+    }
+    assert found == {"noaux_tc": [2, 3], "group_limited_greedy": [0, 1], "greedy": [0, 2]}
+
+
+def test_v2s_weights_are_scaled_and_not_renormalised() -> None:
+    config = ModelConfig.preset("v2")
+    routing = route(np.random.default_rng(0).normal(size=(5, 160)), None, config)
+    chosen = np.take_along_axis(routing.scores, routing.indices, axis=1)
+    np.testing.assert_allclose(routing.scores.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_array_equal(routing.weights, 16 * chosen)
+    assert all(len({e // 20 for e in row}) <= 3 for row in routing.indices.tolist())
 
 
 def test_a_pushed_expert_is_chosen_by_every_token() -> None:
@@ -88,9 +143,13 @@ def test_ties_go_to_the_lower_expert_for_few_tokens_and_for_many() -> None:
 
 
 def test_saturated_scores_give_finite_weights() -> None:
-    config = ModelConfig.preset("nano")
-    for z in (-200.0, 200.0):
-        assert np.isfinite(route(np.full((2, 16), z, "f"), np.zeros(16, "f"), config).weights).all()
+    for score in ("sigmoid", "softmax"):
+        config = ModelConfig.preset("nano", score_func=score)
+        for z in (-200.0, 200.0):
+            assert np.isfinite(route(np.full((2, 16), z, "f"), np.zeros(16, "f"), config).weights).all()
+        lonely = np.zeros((2, 16), "f")
+        lonely[:, 3] = 300  # all others underflow
+        assert np.isfinite(route(lonely, None, config).weights).all()
 
 
 @pytest.mark.parametrize(("scores", "bias"), [((3, 15), 16), ((16,), 16), ((3, 16), 15)])
@@ -106,7 +165,8 @@ def test_experts_have_no_order(config: ModelConfig, rng: np.random.Generator) ->
     w = parameters_of(config, rng).weights.layers[0].ffn
     assert isinstance(w, MoEWeights)
     u, order = rng.normal(size=(7, config.dim)), rng.permutation(config.n_routed_experts)
-    other = MoEWeights(w.e[order], w.bias[order], w.W_gate_up[order], w.W_down[order], w.shared)
+    bias = None if w.bias is None else w.bias[order]
+    other = MoEWeights(w.e[order], bias, w.W_gate_up[order], w.W_down[order], w.shared)
     out, saved = moe_forward(MACHINE, u, w, config, 1, Options())
     permuted, again = moe_forward(MACHINE, u, other, config, 1, Options())
     np.testing.assert_allclose(out, permuted, rtol=1e-10, atol=1e-12)
@@ -168,6 +228,25 @@ def test_the_balance_loss_is_equations_17_to_20(
                     P += scores[b, t, i] / scores[b, t].sum() / T  # eqs. 19, 20
                 expected += f * P  # eq. 17
             assert loss[b] == pytest.approx(expected, rel=1e-12)
+
+
+@settings(max_examples=30)
+@given(configs(n_layers=1, n_dense_layers=0, score_func="softmax"), rngs, st.integers(1, 3), st.integers(1, 5))
+def test_the_balance_loss_of_softmax_scores_is_v2s(
+    config: ModelConfig, rng: np.random.Generator, B: int, T: int
+) -> None:
+    """arXiv 2405.04434, eqs. 23-25, a sequence at a time: P is the mean of the softmax itself."""
+    w, (E, K) = (
+        parameters_of(config, rng).weights.layers[0].ffn,
+        (config.n_routed_experts, config.n_activated_experts),
+    )
+    assert isinstance(w, MoEWeights)
+    options = Options(balance_weight=1.0, balance_counts="routed")
+    _, saved = moe_forward(MACHINE, rng.normal(size=(B * T, config.dim)), w, config, B, options)
+    scores = saved.routing.scores.reshape(B, T, E)
+    chosen = (saved.routing.indices.reshape(B, T, K)[..., None] == np.arange(E)).any(axis=2)  # [B, T, E]
+    f, P = E / (K * T) * chosen.sum(axis=1), scores.mean(axis=1)
+    np.testing.assert_allclose(saved.balance_loss, (f * P).sum(axis=1), rtol=1e-12)
 
 
 def test_a_balanced_load_costs_one() -> None:
