@@ -14,17 +14,30 @@ White space leaves out U+001C-U+001F, which Python's own `\\s` counts and the pa
 are those of the running Python's Unicode; a newer Unicode assigns code points that an older one calls C.
 Writing the full string takes 0.3 s, so it is done when the first such text comes, not at import.
 
+Patterns of other tokenizers ask for more: `members` answers for any general category (`L`, `Lu`,
+`Uppercase_Letter`, …) with the set of its code points, a tuple of ranges, and `ranges` writes a class.
+Scripts and derived properties (`Han`, `Alphabetic`) are not in `unicodedata` and are refused by name.
+
 >>> kinds(128)[ord("a")], kinds(128)[ord("_")], kinds(128)[0x1C]
 ('L', 'P', 'C')
 >>> character_class(kinds(128), "N"), character_class(kinds(128), "L")
 ('\\\\U00000030-\\\\U00000039', '\\\\U00000041-\\\\U0000005a\\\\U00000061-\\\\U0000007a')
+>>> members("Nd")[:2], ranges(members("Nd"), 128)
+(((48, 58), (1632, 1642)), '\\\\U00000030-\\\\U00000039')
+>>> members("Greek")
+Traceback (most recent call last):
+ValueError: expected a general category such as L, Lu or Number, got the property 'Greek'
 
-Next: minidsv3.tokenizer.pieces
+Next: minidsv3.tokenizer.patterns
 """
 
 import re
+import sys
 import unicodedata
 from functools import lru_cache
+
+CodePoints = tuple[tuple[int, int], ...]  # ascending ranges: first code point, one past the last
+CODE_POINTS = sys.maxunicode + 1
 
 # the second stage's ranges: U+4E00-U+9FA5, Hiragana, Katakana
 CJK_RANGES = ((0x3040, 0x309F), (0x30A0, 0x30FF), (0x4E00, 0x9FA5))
@@ -53,3 +66,100 @@ def character_class(kinds_of: str, letters: str) -> str:
 
 def _range(first: int, last: int) -> str:
     return f"\\U{first:08x}" if first == last else f"\\U{first:08x}-\\U{last:08x}"
+
+
+_LONG_NAMES = {
+    "letter": "L", "casedletter": "LC", "uppercaseletter": "Lu", "lowercaseletter": "Ll",
+    "titlecaseletter": "Lt", "modifierletter": "Lm", "otherletter": "Lo", "mark": "M", "nonspacingmark": "Mn",
+    "spacingmark": "Mc", "enclosingmark": "Me", "number": "N", "decimalnumber": "Nd", "letternumber": "Nl",
+    "othernumber": "No", "punctuation": "P", "connectorpunctuation": "Pc", "dashpunctuation": "Pd",
+    "openpunctuation": "Ps", "closepunctuation": "Pe", "initialpunctuation": "Pi", "finalpunctuation": "Pf",
+    "otherpunctuation": "Po", "symbol": "S", "mathsymbol": "Sm", "currencysymbol": "Sc",
+    "modifiersymbol": "Sk", "othersymbol": "So", "separator": "Z", "spaceseparator": "Zs",
+    "lineseparator": "Zl", "paragraphseparator": "Zp", "other": "C", "control": "Cc", "format": "Cf",
+    "surrogate": "Cs", "privateuse": "Co", "unassigned": "Cn",
+}  # fmt: skip
+_SHORT_NAMES = {name.lower(): name for name in _LONG_NAMES.values()}
+_TWO_LETTERS = sorted(name for name in _LONG_NAMES.values() if len(name) == 2 and name != "LC")
+# symbols that Unicode counts as alphabetic: circled and squared letters
+_ALPHABETIC_SYMBOLS = ((0x24B6, 0x24EA), (0x1F130, 0x1F14A), (0x1F150, 0x1F16A), (0x1F170, 0x1F18A))
+
+
+@lru_cache(maxsize=1)
+def _categories() -> str:
+    """Write the general category of every code point as one character: the n-th category as chr(n)."""
+    characters = {name: chr(index) for index, name in enumerate(_TWO_LETTERS)}
+    names = map(unicodedata.category, map(chr, range(CODE_POINTS)))
+    return "".join(map(characters.__getitem__, names))
+
+
+@lru_cache(maxsize=64)
+def members(name: str) -> CodePoints:
+    """List the code points of the general category named; ValueError for other names.
+
+    Case, spaces, hyphens and low lines in the name do not count, as in Oniguruma.
+    """
+    plain = re.sub(r"[ _-]", "", name).lower()
+    short = _LONG_NAMES.get(plain) or _SHORT_NAMES.get(plain)
+    if short is None:
+        raise ValueError(
+            f"expected a general category such as L, Lu or Number, got the property {name[:40]!r}"
+        )
+    if short == "LC":
+        return union(members("Lu"), members("Ll"), members("Lt"))
+    wanted = [index for index, category in enumerate(_TWO_LETTERS) if category.startswith(short)]
+    runs = re.finditer("[" + "".join(rf"\x{index:02x}" for index in wanted) + "]+", _categories())
+    return tuple(run.span() for run in runs)
+
+
+@lru_cache(maxsize=4)
+def shorthand(letter: str) -> CodePoints:
+    """List the code points that `\\s`, `\\d`, `\\w` or `\\h` matches, as Oniguruma defines them.
+
+    `\\s` is White_Space (not U+001C-U+001F), `\\d` any script's decimal digit, `\\h` a hexadecimal digit,
+    `\\w` a letter, mark, decimal digit, letter number, connector (`_`) or alphabetic symbol.
+    """
+    match letter:
+        case "s":
+            return union(members("Z"), ((0x09, 0x0E), (0x85, 0x86)))
+        case "d":
+            return members("Nd")
+        case "h":
+            return ((0x30, 0x3A), (0x41, 0x47), (0x61, 0x67))
+    words = map(members, ("L", "M", "Nd", "Nl", "Pc"))
+    return union(*words, _ALPHABETIC_SYMBOLS)
+
+
+def union(*sets: CodePoints) -> CodePoints:
+    """Join sets of code points."""
+    joined = list[tuple[int, int]]()
+    for first, end in sorted(run for found in sets for run in found):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((first, end))
+    return tuple(joined)
+
+
+def complement(found: CodePoints) -> CodePoints:
+    """List the code points that are not in the set."""
+    edges = [0, *(edge for run in found for edge in run), CODE_POINTS]
+    return tuple((first, end) for first, end in zip(edges[::2], edges[1::2], strict=True) if first < end)
+
+
+def overlap(one: CodePoints, other: CodePoints) -> bool:
+    """Say whether two sets have a code point in common."""
+    a, b = 0, 0
+    while a < len(one) and b < len(other):
+        if max(one[a][0], other[b][0]) < min(one[a][1], other[b][1]):
+            return True
+        if one[a][1] < other[b][1]:
+            a += 1
+        else:
+            b += 1
+    return False
+
+
+def ranges(found: CodePoints, size: int) -> str:
+    """List those of the first `size` code points that are in the set, to stand between `[` and `]`."""
+    return "".join(_range(first, min(end, size) - 1) for first, end in found if first < size)

@@ -1,42 +1,53 @@
 """Read and write `tokenizer.json`, the one-file format of Hugging Face's `tokenizers`.
 
-The file names every step: a normaliser (none here), a pre-tokeniser (three `Split`s and `ByteLevel`), a
-model (BPE: `vocab` from token to id, `merges` in order, written "a b" or ["a", "b"]), a decoder, and the
-added tokens. DeepSeek's own files have this form, and what is written here is read by `tokenizers`, with
-the same ids.
+The file names every step (`steps`), a model (BPE: `vocab` from token to id, `merges` in order, written
+"a b" or ["a", "b"]) and the added tokens. DeepSeek's files have this form, from Coder and LLM to V4, as do
+those of the Qwen and Llama distillations; what is written here is read by `tokenizers`, with the same ids.
 
 A file comes from outside, so nothing in it is believed: its size is bounded, every field has its type
-checked, and a step that this package does not compute (another pattern, a normaliser, dropout, word-level
-models) is refused by name. A ValueError names the file, what was expected and what came. Writing is atomic:
-a new file, then renamed.
+checked, and what this package does not compute (dropout, word-level models, tokens that match whole words
+only) is refused by name. A TokenizerFileError names the file, the field, what was expected and what came.
+Writing is atomic: a new file, then renamed.
 
->>> expect("tokenizer.json", "model.type", "WordPiece", "BPE")
-Traceback (most recent call last):
-ValueError: tokenizer.json: expected model.type to be 'BPE', got 'WordPiece'
+>>> import tempfile
+>>> with tempfile.TemporaryDirectory() as folder:
+...     path = Path(folder) / "tokenizer.json"
+...     _ = path.write_text('{"model": {"type": "WordPiece"}}')
+...     try:
+...         read(path)
+...     except TokenizerFileError as error:
+...         print(str(error).removeprefix(folder))
+/tokenizer.json: expected model.type to be 'BPE', got 'WordPiece'
 
-Next: minidsv3.tokenizer.codec
+Next: minidsv3.tokenizer.composing
 """
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkstemp
-from typing import TypeVar
 
-from .pieces import STAGES
+from .pieces import DEEPSEEK_V3
+from .stages import Stage, Steps
+from .steps import (
+    Json,
+    expect,
+    read_normalizer,
+    read_pre_tokenizer,
+    read_template,
+    shown,
+    typed,
+    written_normalizer,
+    written_pre_tokenizer,
+    written_template,
+)
 from .training import Pair
 from .vocabulary import AddedToken, Vocabulary
 
-SIZE_LIMIT = 64 << 20  # bytes; DeepSeek-V3's file has 7.8 million
-Json = dict[str, object]
+SIZE_LIMIT = 64 << 20  # bytes; DeepSeek-V3's file has 7.8 million, the largest known 13
 FilePath = str | os.PathLike[str]
-_T = TypeVar("_T")
 
-_BYTE_LEVEL: Json = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-_SPLITS: list[Json] = [
-    {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
-    for pattern in STAGES
-]
 # parts of the model that would change its ids; each may be absent or null, false or empty
 _NOT_COMPUTED = (
     "dropout",
@@ -44,8 +55,13 @@ _NOT_COMPUTED = (
     "continuing_subword_prefix",
     "end_of_word_suffix",
     "byte_fallback",
-    "ignore_merges",
 )
+
+
+class TokenizerFileError(ValueError):
+    """A file that is no tokenizer known here; the message names the file and the field."""
+
+    exit_code = 3
 
 
 def write(path: FilePath, vocabulary: Vocabulary) -> None:
@@ -65,57 +81,69 @@ def write(path: FilePath, vocabulary: Vocabulary) -> None:
 
 
 def _document(vocabulary: Vocabulary) -> Json:
-    tokens, added = vocabulary.tokens, {token.id for token in vocabulary.added}
-    learned = 1 + max(index for index in range(len(tokens)) if index not in added)
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    tokens, steps = vocabulary.tokens, vocabulary.steps
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {"id": token.id, "content": token.content, **flags, "special": token.special}
-            for token in sorted(vocabulary.added, key=lambda token: token.id)
-        ],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*_SPLITS, _BYTE_LEVEL]},
-        "post_processor": None,
+        "added_tokens": [_written(token) for token in sorted(vocabulary.added, key=lambda token: token.id)],
+        "normalizer": written_normalizer(steps),
+        "pre_tokenizer": written_pre_tokenizer(steps),
+        "post_processor": written_template(steps, tokens),
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         "model": {
             "type": "BPE",
             **dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")),
-            **dict.fromkeys(("fuse_unk", "byte_fallback", "ignore_merges"), False),
-            "vocab": {token: index for index, token in enumerate(tokens[:learned])},
+            **dict.fromkeys(("fuse_unk", "byte_fallback"), False),
+            "ignore_merges": steps.whole_pieces,
+            "vocab": {token: index for index, token in enumerate(tokens[: vocabulary.learned])},
             "merges": [f"{tokens[a]} {tokens[b]}" for a, b in vocabulary.merges],
         },
     }
 
 
+def _written(token: AddedToken) -> Json:
+    flags = {"single_word": False, "lstrip": token.lstrip, "rstrip": token.rstrip}
+    return {
+        "id": token.id, "content": token.content, **flags,
+        "normalized": token.normalized, "special": token.special,
+    }  # fmt: skip
+
+
 def read(path: FilePath) -> Vocabulary:
-    """Read a tokenizer.json; a ValueError says what in it is not as expected."""
-    document = _typed(path, "the file", _load(path), dict)
-    model = _typed(path, "model", document.get("model"), dict)
-    _check_steps(path, document, model)
-    vocab = _typed(path, "model.vocab", model.get("vocab"), dict)
-    added = _added(path, document.get("added_tokens"))
-    tokens = _by_id(path, vocab, added)
-    ids = {token: index for index, token in enumerate(tokens)}
-    merges = _merges(path, _typed(path, "model.merges", model.get("merges"), list), ids)
+    """Read a tokenizer.json, or that of a folder; a TokenizerFileError says what in it is not as expected."""
+    if Path(path).is_dir():
+        if not (Path(path) / "tokenizer.json").is_file():
+            raise TokenizerFileError(f"{path}: expected a tokenizer.json in the folder, got none")
+        path = Path(path) / "tokenizer.json"
     try:
-        return Vocabulary(tokens, merges, added)
+        return _vocabulary(typed("the file", _load(path), dict))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise TokenizerFileError(f"{path}: {error}") from None
+
+
+def _vocabulary(document: Json) -> Vocabulary:
+    model = typed("model", document.get("model"), dict)
+    steps = _steps(document, model)
+    vocab = typed("model.vocab", model.get("vocab"), dict)
+    added = _added(document.get("added_tokens"))
+    tokens = _by_id(vocab, added)
+    ids = {token: index for index, token in enumerate(tokens)}
+    before, after = read_template(document.get("post_processor"), ids)
+    merges = _merges(typed("model.merges", model.get("merges"), list), ids)
+    return Vocabulary(tokens, merges, added, replace(steps, before=before, after=after))
 
 
 def _load(path: FilePath) -> object:
     if (size := Path(path).stat().st_size) > SIZE_LIMIT:
-        raise ValueError(f"{path}: expected at most {SIZE_LIMIT} bytes, got {size}")
+        raise ValueError(f"expected at most {SIZE_LIMIT} bytes, got {size}")
     try:
         return json.loads(Path(path).read_bytes(), object_pairs_hook=_unique)
     except (
         ValueError,
         RecursionError,
     ) as error:  # of UTF-8, of JSON, of nesting, of numbers with too many digits
-        raise ValueError(f"{path}: expected a JSON document, got one that cannot be read ({error})") from None
+        raise ValueError(f"expected a JSON document, got one that cannot be read ({error})") from None
 
 
 def _unique(pairs: list[tuple[str, object]]) -> Json:
@@ -125,101 +153,77 @@ def _unique(pairs: list[tuple[str, object]]) -> Json:
     return fields
 
 
-def _check_steps(path: FilePath, document: Json, model: Json) -> None:
-    """Refuse every step that would be computed otherwise here."""
-    expect(path, "model.type", model.get("type", "BPE"), "BPE")
+def _steps(document: Json, model: Json) -> Steps:
+    """Read every step that decides the ids; refuse those that are computed otherwise here."""
+    expect("model.type", model.get("type", "BPE"), "BPE")
     for name in _NOT_COMPUTED:
         if model.get(name) not in (None, False, ""):
-            raise ValueError(f"{path}: expected no model.{name}, got {model[name]!r}")
-    normalizer = document.get("normalizer")
-    if normalizer not in (None, {"type": "Sequence", "normalizers": []}):
-        raise ValueError(f"{path}: expected no normalizer, got {_shown(normalizer)}")
-    decoder = _typed(path, "decoder", document.get("decoder"), dict)
-    expect(path, "decoder.type", decoder.get("type"), "ByteLevel")
-    _check_pre_tokenizer(path, _typed(path, "pre_tokenizer", document.get("pre_tokenizer"), dict))
+            raise ValueError(f"expected no model.{name}, got {shown(model[name])}")
+    whole_pieces = typed("model.ignore_merges", model.get("ignore_merges", False), bool)
+    compose = read_normalizer(document.get("normalizer"))
+    decoder = typed("decoder", document.get("decoder"), dict)
+    expect("decoder.type", decoder.get("type"), "ByteLevel")
+    stages = read_pre_tokenizer(document.get("pre_tokenizer"))
+    return Steps(_known(stages), compose, whole_pieces)
 
 
-def _check_pre_tokenizer(path: FilePath, pre_tokenizer: Json) -> None:
-    expect(path, "pre_tokenizer.type", pre_tokenizer.get("type"), "Sequence")
-    steps = _typed(path, "pre_tokenizer.pretokenizers", pre_tokenizer.get("pretokenizers"), list)
-    expect(path, "the number of pre-tokeniser steps", len(steps), len(_SPLITS) + 1)
-    for number, (step, wanted) in enumerate(zip(steps, [*_SPLITS, _BYTE_LEVEL], strict=True)):
-        step = _typed(path, f"pre-tokeniser step {number}", step, dict)
-        for name, value in wanted.items():
-            if name != "trim_offsets":  # offsets into the text are not computed here
-                expect(path, f"{name} of pre-tokeniser step {number}", _escaped(step.get(name)), value)
+def _known(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """Recognise DeepSeek-V3's stages, whichever way the line breaks in their patterns are written."""
+    return DEEPSEEK_V3.stages if [*map(_escaped, stages)] == [*DEEPSEEK_V3.stages] else stages
 
 
-def _escaped(value: object) -> object:
-    """Write the line breaks in a pattern as escapes; DeepSeek's file holds the characters themselves."""
-    if isinstance(value, dict) and isinstance(pattern := value.get("Regex"), str):
-        return {**value, "Regex": pattern.replace("\r", r"\r").replace("\n", r"\n")}
-    return value
+def _escaped(stage: Stage) -> Stage:
+    if stage.pattern is None or stage.literal:
+        return stage
+    return replace(stage, pattern=stage.pattern.replace("\r", r"\r").replace("\n", r"\n"))
 
 
-def _added(path: FilePath, entries: object) -> tuple[AddedToken, ...]:
+def _added(entries: object) -> tuple[AddedToken, ...]:
     tokens = []
-    for entry in _typed(path, "added_tokens", [] if entries is None else entries, list):
-        entry = _typed(path, "an added token", entry, dict)
-        content = _typed(path, "content of an added token", entry.get("content"), str)
-        for flag in ("single_word", "lstrip", "rstrip"):
-            expect(path, f"{flag} of {_shown(content)}", entry.get(flag, False), False)
-        special = _typed(path, f"special of {_shown(content)}", entry.get("special", False), bool)
-        tokens.append(AddedToken(_id(path, content, entry.get("id")), content, special))
+    for place, entry in enumerate(typed("added_tokens", [] if entries is None else entries, list)):
+        where = f"added_tokens[{place}]"
+        entry = typed(where, entry, dict)
+        content = typed(f"{where}.content", entry.get("content"), str)
+        where = f"of {shown(content)}"
+        expect(f"single_word {where}", entry.get("single_word", False), False)
+        flags = {
+            flag: typed(f"{flag} {where}", entry.get(flag, False), bool)
+            for flag in ("special", "lstrip", "rstrip", "normalized")
+        }
+        tokens.append(AddedToken(_id(content, entry.get("id")), content, **flags))
     return tuple(tokens)
 
 
-def _by_id(path: FilePath, vocab: Json, added: tuple[AddedToken, ...]) -> tuple[str, ...]:
+def _by_id(vocab: Json, added: tuple[AddedToken, ...]) -> tuple[str, ...]:
     tokens: dict[int, str] = {}
-    pairs = [(content, _id(path, content, index)) for content, index in vocab.items()]
+    pairs = [(content, _id(content, index)) for content, index in vocab.items()]
     for content, index in pairs + [(token.content, token.id) for token in added]:
         if tokens.setdefault(index, content) != content:
-            first, second = _shown(tokens[index]), _shown(content)
-            raise ValueError(f"{path}: expected one token for each id, got {first} and {second} for {index}")
+            first, second = shown(tokens[index]), shown(content)
+            raise ValueError(f"expected one token for each id, got {first} and {second} for {index}")
     if tokens and max(tokens) != len(tokens) - 1:
         gap = next(index for index in range(len(tokens)) if index not in tokens)
-        raise ValueError(f"{path}: expected ids 0 to {len(tokens) - 1} without gaps, got none for {gap}")
+        raise ValueError(f"expected ids 0 to {len(tokens) - 1} without gaps, got none for {gap}")
     return tuple(tokens[index] for index in range(len(tokens)))
 
 
-def _merges(path: FilePath, entries: list[object], ids: dict[str, int]) -> tuple[Pair, ...]:
+def _merges(entries: list[object], ids: dict[str, int]) -> tuple[Pair, ...]:
     pairs = []
     for rank, entry in enumerate(entries):
         match entry.split(" ") if isinstance(entry, str) else entry:
             case [str(first), str(second)]:
                 if first not in ids or second not in ids:
-                    unknown = _shown(second if first in ids else first)
-                    raise ValueError(
-                        f"{path}: expected merges of known tokens, got {unknown} in merge {rank}"
-                    )
+                    unknown = shown(second if first in ids else first)
+                    raise ValueError(f"expected merges of known tokens, got {unknown} in merge {rank}")
                 pairs.append((ids[first], ids[second]))
             case _:
                 raise ValueError(
-                    f'{path}: expected merges "a b" or ["a", "b"], got {_shown(entry)} as merge {rank}'
+                    f'expected merges "a b" or ["a", "b"], got {shown(entry)} as merge {rank}'
                 )
     return tuple(pairs)
 
 
-def _id(path: FilePath, content: str, index: object) -> int:
+def _id(content: str, index: object) -> int:
     if type(index) is not int or index < 0:  # a bool is an int to isinstance
-        raise ValueError(
-            f"{path}: expected an id (integer, 0 or more) for {_shown(content)}, got {_shown(index)}"
-        )
+        raise ValueError(f"expected an id (integer, 0 or more) for {shown(content)}, got {shown(index)}")
     return index
-
-
-def _typed(path: FilePath, what: str, value: object, kind: type[_T]) -> _T:
-    if not isinstance(value, kind):
-        raise ValueError(f"{path}: expected {what} to be of type {kind.__name__}, got {_shown(value)}")
-    return value
-
-
-def expect(path: FilePath, what: str, value: object, wanted: object) -> None:
-    """Raise a ValueError naming the file unless the value, and its type, are those wanted."""
-    if value != wanted or type(value) is not type(wanted):
-        raise ValueError(f"{path}: expected {what} to be {wanted!r}, got {_shown(value)}")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"

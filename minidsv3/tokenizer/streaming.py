@@ -26,13 +26,13 @@ from .codec import Tokenizer
 class StreamDecoder:
     """Turn ids into text one at a time."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool = False) -> None:
+        self._tokenizer, self._skip_special = tokenizer, skip_special
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
         """Take one token; return the characters that are now complete, perhaps none."""
-        return self._decoder.decode(self._tokenizer.token_bytes(token))
+        return self._decoder.decode(self._tokenizer.decode_bytes([token], self._skip_special))
 
     def finish(self) -> str:
         """Return what is held back, as U+FFFD, and begin anew."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from minidsv3.tokenizer import Tokenizer, files
+from minidsv3.tokenizer import Tokenizer, TokenizerFileError, files
 
 Document = dict[str, Any]
 TRAINED = Tokenizer.train(["def f(x):\n    return x\n", "naïve ☃"], 280)
@@ -100,7 +100,7 @@ def _drop_byte(document: Document) -> None:
         (_set("model", "vocab", "zz", value=10**9), "without gaps, got none for 280"),
         (_set("model", "vocab", "zz｜", value=280), "byte-level characters, got 'zz｜'"),
         (_set("model", "vocab", "", value=280), "byte-level characters, got ''"),
-        (_drop_byte, "all 256 byte tokens, got none for '!'"),
+        (_drop_byte, "byte tokens of UTF-8, got none for '!'"),
         (_set("model", "merges", value={}), "expected model.merges to be of type list"),
         (_set("model", "merges", 0, value="a"), "expected merges .* got 'a' as merge 0"),
         (_set("model", "merges", 0, value=["a", 1]), "expected merges"),
@@ -108,23 +108,23 @@ def _drop_byte(document: Document) -> None:
         (_set("model", "merges", 1, value="a nowhere"), "known tokens, got 'nowhere' in merge 1"),
         (_set("model", "merges", 1, value="! z"), "make a token of the vocabulary, got '!' . 'z' as merge 1"),
         (_set("added_tokens", value={}), "expected added_tokens to be of type list"),
-        (_set("added_tokens", 0, value="<s>"), "expected an added token to be of type dict"),
+        (_set("added_tokens", 0, value="<s>"), "expected added_tokens\\[0\\] to be of type dict"),
         (_set("added_tokens", 0, "content", value="<s>"), "expected one token for each id"),
         (_set("added_tokens", 0, "id", value=1), "expected one token for each id"),
         (_set("added_tokens", 0, "special", value=1), "expected special of .* of type bool"),
-        (_set("added_tokens", 0, "lstrip", value=True), "expected lstrip of .* to be False"),
-        (_set("normalizer", value={"type": "NFC"}), "expected no normalizer, got"),
+        (_set("added_tokens", 0, "single_word", value=True), "expected single_word of .* to be False"),
+        (_set("normalizer", value={"type": "NFKC"}), "expected normalizer.type to be 'Sequence' or 'NFC', got 'NFKC'"),
         (_set("decoder", value=None), "expected decoder to be of type dict"),
         (_set("decoder", "type", value="WordPiece"), "expected decoder.type to be 'ByteLevel'"),
-        (_set("pre_tokenizer", value={"type": "Whitespace"}), "expected pre_tokenizer.type to be 'Sequence'"),
-        (_set("pre_tokenizer", "pretokenizers", value=[]), "number of pre-tokeniser steps to be 4, got 0"),
+        (_set("pre_tokenizer", value={"type": "Whitespace"}), "pre_tokenizer.type to be Sequence, Split, .*, got 'Whitespace'"),
+        (_set("pre_tokenizer", "pretokenizers", value=[]), "end with its only ByteLevel, got \\[\\]"),
         (
-            _set("pre_tokenizer", "pretokenizers", 0, "pattern", "Regex", value=r"\d"),
-            "pattern of pre-tokeniser step 0",
+            _set("pre_tokenizer", "pretokenizers", 0, "pattern", "Regex", value=r"\b"),
+            r"pretokenizers\[0\].pattern: expected an escape that is known here, got \\b",
         ),
         (
-            _set("pre_tokenizer", "pretokenizers", 3, "use_regex", value=True),
-            "use_regex of pre-tokeniser step 3",
+            _set("pre_tokenizer", "pretokenizers", 3, "use_regex", value=1),
+            r"pretokenizers\[3\].use_regex to be of type bool, got 1",
         ),
     ],
 )
@@ -132,7 +132,7 @@ def test_hostile_files_are_refused(
     tmp_path: Path, document: Document, change: Callable[[Document], None], message: str
 ) -> None:
     change(document)
-    with pytest.raises(ValueError, match=f"given.json: .*{message}"):
+    with pytest.raises(TokenizerFileError, match=f"given.json: .*{message}"):
         _load(tmp_path, document)
 
 
@@ -143,7 +143,7 @@ def test_hostile_files_are_refused(
 def test_what_is_no_json_document_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "given.json"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"given\.json: expected"):
+    with pytest.raises(TokenizerFileError, match=r"given\.json: expected"):
         Tokenizer.load(path)
 
 
