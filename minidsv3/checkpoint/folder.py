@@ -98,9 +98,6 @@ class Folder:
 
     def problems(self) -> Iterator[str]:
         """All that does not fit the config, in words: names, shapes, number formats, scales."""
-        if problem := _size_problem(self.config, len(self.stored), self.path):
-            yield problem
-            return
         wanted, copies = self.config.tensor_shapes(), mtp_copies(self.config)
         for name, tensor in self.stored.items():
             if name not in self._scales and not is_ignored(name):
@@ -155,8 +152,12 @@ def open_folder(folder: FilePath, check: bool = True) -> Folder:
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     files, stored = _open_files(folder)
-    if config.n_mtp_layers and not any(_layer(name) >= config.n_layers for name in stored):
+    modules = (
+        _layer(name) >= config.n_layers for name in reversed(stored)
+    )  # where published files have them
+    if config.n_mtp_layers and not any(modules):
         config = replace(config, n_mtp_layers=0)
+    _check_size(config, len(stored), folder)
     opened = Folder(folder, config, table, block, files, stored)
     if check:
         for problem in opened.problems():
@@ -260,16 +261,14 @@ def load_json(path: Path) -> dict[str, object]:
 # ---- names -------------------------------------------------------------------------------------------------
 
 
-def _size_problem(config: ModelConfig, held: int, folder: Path) -> str | None:
-    """A config that asks for far more tensors than there are, told before they are listed one by one."""
+def _check_size(config: ModelConfig, held: int, folder: Path) -> None:
+    """Refuse a config that asks for far more tensors than there are, before they are listed one by one."""
     layers = config.n_layers + config.n_mtp_layers
-    wanted = layers + 3 * config.n_routed_experts * (
-        layers - config.n_dense_layers
-    )  # too few by some a layer
-    if wanted <= 10 * held + 1000:
-        return None
-    sizes = f"{layers} layers of {config.n_routed_experts} experts"
-    return f"{folder}: expected over {wanted} tensors for {sizes} by {CONFIG}, got {held}"
+    experts = config.n_routed_experts * (layers - config.n_dense_layers)
+    wanted = layers + 3 * experts  # too few by some a layer
+    if wanted > 10 * held + 1000:
+        sizes = f"{layers} layers of {config.n_routed_experts} experts"
+        raise CheckpointError(f"{folder}: expected over {wanted} tensors for {sizes} by {CONFIG}, got {held}")
 
 
 def is_ignored(name: str) -> bool:

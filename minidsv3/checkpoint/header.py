@@ -20,6 +20,7 @@ Next: minidsv3.checkpoint.safetensors
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -59,10 +60,14 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 CODED = ("BF16", "F8_E4M3", "F8_E5M2")
 _LARGEST_RANK = 64  # of a NumPy array
+_LARGEST_SIZE = 1 << 58  # numbers; NumPy counts bytes with 63 bits, and a code may become a number of 8
+_FIELDS = {"dtype", "shape", "data_offsets"}
 
 
 class CheckpointError(ValueError):
     """A model file that is refused: its name, the tensor, what was expected and what came."""
+
+    exit_code = 3  # of the command line
 
 
 class Entry(NamedTuple):
@@ -108,12 +113,11 @@ def parse_json(text: bytes, what: str) -> dict[str, object]:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    fields: dict[str, object] = {}
-    for name, value in pairs:
-        if name in fields:
-            raise ValueError(f"the name {name!r} stands twice")
-        name.encode()  # half a surrogate pair, which JSON can write, is a name in no encoding
-        fields[name] = value
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the name {name!r} stands twice")
+    "".join(fields).encode()  # half a surrogate pair, which JSON can write, is a name in no encoding
     return fields
 
 
@@ -128,7 +132,7 @@ def _metadata(table: object, path: FilePath) -> dict[str, str]:
 
 def _entry(name: str, fields: object, path: FilePath) -> Entry:
     at = f"{path}: tensor {name!r}"
-    if not isinstance(fields, dict) or set(fields) != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(fields, dict) or fields.keys() != _FIELDS:
         raise CheckpointError(f"{at}: expected the fields dtype, shape and data_offsets, got {shown(fields)}")
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
@@ -137,6 +141,8 @@ def _entry(name: str, fields: object, path: FilePath) -> Entry:
         raise CheckpointError(f"{at}: expected a shape of whole numbers >= 0, got {shown(shape)}")
     if not _are_counts(offsets) or len(offsets) != 2:
         raise CheckpointError(f"{at}: expected data_offsets [begin, end], got {shown(offsets)}")
+    if math.prod(side for side in shape if side) > _LARGEST_SIZE:  # which an empty array may have
+        raise CheckpointError(f"{at}: expected a shape NumPy can hold, got {shown(shape)}")
     begin, end = offsets
     size = math.prod(shape) * DTYPES[dtype].itemsize  # Python's integers: no overflow to hide in
     if end - begin != size:
@@ -148,7 +154,7 @@ def _entry(name: str, fields: object, path: FilePath) -> Entry:
 
 def _are_counts(values: object) -> bool:
     # NumPy indexes with 63 bits; a bool is an int to isinstance, not to type
-    return isinstance(values, list) and all(type(n) is int and 0 <= n < 2**63 for n in values)
+    return isinstance(values, list) and not [n for n in values if type(n) is not int or not 0 <= n < 2**63]
 
 
 def _check_cover(entries: Mapping[str, Entry], data_bytes: int, path: FilePath) -> None:

@@ -105,14 +105,9 @@ class SafetensorsFile:
         """The numbers of a tensor as they stand in the file, codes as integers; a read-only mapped view."""
         entry = self.header.entries[name]
         dtype, count = DTYPES[entry.dtype], math.prod(entry.shape)
-        try:
-            place = self.header.start + entry.begin
-            flat = np.frombuffer(self._mapped, dtype, count, place) if count else np.empty(0, dtype)
-            array: Tensor = flat.reshape(entry.shape)
-        except ValueError as error:  # an empty shape with sides that NumPy cannot count
-            raise CheckpointError(
-                f"{self.path}: tensor {name!r}: expected a shape NumPy can hold, got {entry.shape}"
-            ) from error
+        place = self.header.start + entry.begin
+        flat = np.frombuffer(self._mapped, dtype, count, place) if count else np.empty(0, dtype)
+        array: Tensor = flat.reshape(entry.shape)
         if entry.dtype == "BOOL" and count and (most := array.view(np.uint8).max()) > 1:
             raise CheckpointError(
                 f"{self.path}: tensor {name!r}: expected bytes 0 and 1 for BOOL, got {most}"
