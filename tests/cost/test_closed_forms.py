@@ -23,9 +23,17 @@ TINY = ModelConfig(
 )  # fmt: skip
 MIDDLE = dataclasses.replace(NANO, dim=48, n_layers=2, n_mtp_layers=2, n_shared_experts=2, v_head_dim=24)
 
+V2 = dataclasses.replace(
+    TINY, n_routed_experts=8, n_expert_groups=4, n_limited_groups=2, score_func="softmax",
+    topk_method="group_limited_greedy", q_lora_rank=8, n_shared_experts=2,
+)  # fmt: skip
+V2_LITE = dataclasses.replace(V2, topk_method="greedy", q_lora_rank=0, norm_topk_prob=True)
+
 CASES = [
     pytest.param(NANO, 2, 33, id="nano"),
     pytest.param(MIDDLE, 3, 9, id="two MTP depths, two shared experts"),
+    pytest.param(V2, 2, 7, id="V2: softmax, groups by their best"),
+    pytest.param(V2_LITE, 1, 6, id="V2-Lite: softmax, greedy, groups that nobody asks for"),
     pytest.param(TINY, 1, 5, id="no query latent, no groups, no shared experts, unnormalised weights"),
 ]
 

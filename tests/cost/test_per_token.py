@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from minidsv3.config import ModelConfig
+from minidsv3.config import ModelConfig, preset_names
 from minidsv3.cost.closed_form import prefill_work
 from minidsv3.cost.per_token import (
     kv_bytes_grouped,
@@ -38,7 +38,7 @@ def test_v3s_tokens_a_second_give_table_4() -> None:
     assert rate * training_flops_per_token(V3, 4096, causal=False) / 1e12 == pytest.approx(432.5, abs=0.05)
 
 
-@pytest.mark.parametrize("name", ["nano", "mini", "v3", "moonlight"])
+@pytest.mark.parametrize("name", preset_names())
 def test_the_rule_is_three_forwards_without_the_router(name: str) -> None:
     """The papers' rule against the closed form of a prefill over one full square."""
     config, T = ModelConfig.preset(name), 64
@@ -47,6 +47,12 @@ def test_the_rule_is_three_forwards_without_the_router(name: str) -> None:
     assert forward["gate"].matrix_flops == router
     total = sum(work.matrix_flops for work in forward.values())
     assert training_flops_per_token(config, T, causal=False) * T == 3 * (total - router)
+
+
+def test_kv_bytes_of_the_family() -> None:
+    """Layers x (512 + 64) x 2: V2 with its 60 layers, V2-Lite and Moonlight with 27."""
+    found = {name: kv_bytes_per_token(ModelConfig.preset(name)) for name in ("v2", "v2-lite", "moonlight")}
+    assert found == {"v2": 69_120, "v2-lite": 31_104, "moonlight": 31_104}
 
 
 def test_kv_does_not_depend_on_heads() -> None:

@@ -9,7 +9,12 @@ from scipy import stats
 from strategies import configs, parameters_of, rngs
 
 from minidsv3 import Machine, Model, ModelConfig
+from minidsv3.config import mtp_conventions
 from minidsv3.inference import Decoder, Drafter, Sampler, generate, probabilities, verify
+from minidsv3.model.block import Options
+from minidsv3.model.mtp import mtp_forward
+from minidsv3.model.rope import rotations_for
+from minidsv3.model.transformer import main_states
 
 SETTINGS = settings(max_examples=40)
 CONVENTIONS = {
@@ -97,6 +102,42 @@ def test_drafts_are_those_of_the_whole_text(data, rng, depth):
         decoder.cache.truncate(len(known) + accepted)
         drafter.keep(accepted, len(known), states[: accepted + 1])
         known += [*drafts[:accepted], int(rng.integers(config.vocab_size))]
+
+
+def last_draft(model: Model, known: list[int], drafted: int) -> np.ndarray:
+    """What one module says behind `drafted` tokens at the end, used as often as it takes, without a cache."""
+    machine, config, w = Machine(dtype="float64"), model.config, model.parameters.weights
+    end = len(known) - drafted  # the last known token's index + 1
+    tokens, rotation = np.array([known]), rotations_for(config, np.complex128)
+    main = main_states(machine, w, tokens[:, :end], config, Options(), keep=False)
+    states = (main.h if config.mtp_state_after_norm else main.x)[: end - 1]
+    for _ in range(drafted + 1):
+        n = len(states)
+        embedded = w.embedding[tokens[0, 1 : n + 1]]
+        normed, passed, _ = mtp_forward(
+            machine, embedded, states, w.mtp[0], rotation[:n], config, 1, Options()
+        )
+        states = np.concatenate((states, passed[-1:]))  # the next position's, in place of the main model's
+    return probabilities(normed[-1] @ w.head.T)
+
+
+@pytest.mark.parametrize("convention", mtp_conventions())
+@settings(max_examples=8)
+@given(data=st.data(), rng=rngs, length=st.integers(2, 9))
+def test_one_module_used_again_goes_on_from_the_state_that_its_convention_passes(
+    convention: str, data: st.DataObject, rng: np.random.Generator, length: int
+) -> None:
+    """Drafts 2, 3, ... of a single module: the same layer, its own cache, its own last state as input."""
+    config = data.draw(configs(n_mtp_layers=1, max_seq_len=48)).with_mtp_convention(convention)
+    parameters = parameters_of(config, rng)
+    model, decoder = Model(config, parameters), Decoder(Machine(dtype="float64"), parameters)
+    drafter, sampler = Drafter(decoder), Sampler(1.0, 1.0, rng)
+    known = rng.integers(0, config.vocab_size, length).tolist()
+    decoder.prefill(np.array([known[:-1]]), 4, lambda states: drafter.catch_up(known[:-1], states))
+    drafts, q = drafter.draft(known, 4, sampler)
+    for k in range(4):
+        expected = last_draft(model, known + drafts[:k], k)
+        np.testing.assert_allclose(q[k], expected, rtol=1e-7, atol=1e-9)
 
 
 # ---- sampling ---------------------------------------------------------------------------------------------

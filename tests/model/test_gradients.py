@@ -15,7 +15,7 @@ from strategies import Array, attention_of, configs, parameters_of, rngs, turns
 
 import minidsv3.model
 import minidsv3.model.mla as mla_module
-from minidsv3.config import ModelConfig
+from minidsv3.config import ModelConfig, RopeScaling, mtp_conventions
 from minidsv3.machine import Machine
 from minidsv3.model.block import (
     BlockSaved,
@@ -252,6 +252,35 @@ CASES: dict[str, Callable[[Any], Pair]] = {
     case.__name__: case
     for case in (mla_naive, mla_absorbed, gqa, gate, ffn, experts, moe, block, mtp, loss)
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("convention", mtp_conventions())
+@pytest.mark.parametrize("method", ["noaux_tc", "group_limited_greedy", "greedy"])
+@pytest.mark.parametrize("score", ["sigmoid", "softmax"])
+@settings(max_examples=2)
+@given(data=st.data())
+def test_the_whole_loss_of_every_router_and_convention(
+    convention: str, method: str, score: str, data: st.DataObject
+) -> None:
+    """Two MTP depths, both losses, YaRN that scales cos and sin, with and without query latent."""
+    rng, T = data.draw(rngs), 5
+    scaling = data.draw(st.none() | st.just(RopeScaling(4.0, 3, 2.0, 0.1, mscale=0.7, mscale_all_dim=0.3)))
+    fields = {"score_func": score, "topk_method": method, "n_mtp_layers": 2, "rope_scaling": scaling}
+    config = data.draw(configs(**fields, rope_theta=10.0)).with_mtp_convention(convention)
+    parameters, tokens = parameters_of(config, rng), rng.integers(config.vocab_size, size=(2, T + 1))
+    options = LossOptions(0.3, balance_weight=0.5, balance_counts=data.draw(COUNTS))
+    gradients = Parameters(config, np.full_like(parameters.buffer, np.nan))
+
+    def run() -> Run:
+        losses, saved = loss_forward(MACHINE, parameters, tokens, options)
+        parts = saved.main.blocks + [module.block for module in saved.mtp]
+        return Run([], saved, losses["total"], choices(parts))
+
+    def back(d: Any, saved: LossSaved) -> Any:
+        loss_backward(MACHINE, saved, gradients)
+        return [gradients.buffer, gradients.buffer[: gradients.decayed]]
+
+    check(Pair([parameters.buffer, parameters.buffer[: parameters.decayed]], run, back), rng)
 
 
 def public_functions(ending: str) -> set[str]:

@@ -8,10 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import configs, parameters_of, rngs
 
-from minidsv3.config import ModelConfig
+from minidsv3.config import ModelConfig, mtp_conventions
 from minidsv3.interpreter import Model
 from minidsv3.machine import Machine
-from minidsv3.model.transformer import LossOptions, all_logits, expert_loads, loss_forward
+from minidsv3.model.block import Options
+from minidsv3.model.mtp import mtp_forward
+from minidsv3.model.rope import rotations_for
+from minidsv3.model.transformer import LossOptions, all_logits, expert_loads, loss_forward, main_states
 
 MACHINE = Machine(dtype="float64")
 
@@ -91,6 +94,59 @@ def test_the_conventions_of_multi_token_prediction_differ() -> None:
         other = depths(**changes)
         same = [np.allclose(a, b) for a, b in zip(plain, other, strict=True)]
         assert same == [k < from_depth for k in range(3)], changes
+
+
+# depth 1 changes with the order and with where h^0 is taken, depth 2 also with what is passed on
+CHANGES = {"h0_post_chain_post": 3, "h0_post_chain_pre": 2, "h0_pre_chain_pre": 1, "as_printed": 1}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_named_convention_changes_the_depths_it_concerns(name: str) -> None:
+    base = ModelConfig.preset("nano", dim=8, vocab_size=16, n_layers=2, n_mtp_layers=2)
+    config, tokens = base.with_mtp_convention(name), np.arange(8)[None]
+    assert config.mtp_convention == name
+    plain, other = (
+        all_logits(MACHINE, parameters_of(c, np.random.default_rng(0)), tokens, depths=2)
+        for c in (base, config)
+    )
+    same = [np.array_equal(a, b) for a, b in zip(plain, other, strict=True)]
+    assert same == [k < CHANGES[name] for k in range(3)]
+
+
+def test_the_named_conventions() -> None:
+    """The default is that of the engines; every name is a different choice; what has no name says so."""
+    v3 = ModelConfig.preset("v3")
+    assert v3.mtp_convention == "h0_post_chain_post"
+    assert set(mtp_conventions()) == set(CHANGES)
+    chosen = [v3.with_mtp_convention(name) for name in mtp_conventions()]
+    assert len({(c.mtp_order, c.mtp_state_after_norm, c.mtp_chain_after_norm) for c in chosen}) == 4
+    assert all(row["source"] and row["used_by"] for row in mtp_conventions().values())
+    assert ModelConfig.preset("v3", mtp_state_after_norm=False).mtp_convention == "unnamed"
+    with pytest.raises(ValueError, match="expected an MTP convention, got 'h0_post': known: h0_post_chain_post"):
+        v3.with_mtp_convention("h0_post")
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_module_used_again_is_a_deeper_module_with_the_same_weights(name: str) -> None:
+    """Depth 2 by one module twice: its input is what the convention passes on."""
+    small = {"dim": 8, "vocab_size": 16, "n_layers": 2}
+    one = ModelConfig.preset("nano", **small, n_mtp_layers=1).with_mtp_convention(name)
+    two = ModelConfig.preset("nano", **small, n_mtp_layers=2).with_mtp_convention(name)
+    again = parameters_of(two, np.random.default_rng(0))
+    for key in again:
+        if key.startswith("model.layers.3."):
+            again[key][...] = again[key.replace("layers.3.", "layers.2.")]
+    tokens, w, options = np.arange(8)[None], again.weights, Options()
+    main = main_states(MACHINE, w, tokens, one, options, keep=False)
+    state = main.h if one.mtp_state_after_norm else main.x
+    expected = all_logits(MACHINE, again, tokens, depths=2)[1:]
+    for k in (1, 2):
+        embedded = w.embedding[tokens[0, k:]]
+        normed, state, _ = mtp_forward(
+            MACHINE, embedded, state[: 8 - k], w.mtp[0], rotations_for(one, np.complex128)[: 8 - k], one, 1,
+            options,
+        )  # fmt: skip
+        np.testing.assert_allclose(normed @ w.head.T, expected[k - 1][0], rtol=1e-10, atol=1e-12)
 
 
 def test_state_first_is_embedding_first_with_the_halves_of_the_matrix_exchanged() -> None:
