@@ -2,7 +2,8 @@
 
 A command module has `SUMMARY` (one sentence), `EXAMPLES` (lines), `arguments(parser)` and `main(args) ->
 int`. Results go to stdout, talk to stderr. Exit codes: 0 ok, 1 a check or lesson failed, 2 usage (a
-`ValueError` is bad input), 3 environment or limits, 130 interrupted.
+`ValueError` is bad input), 3 environment or limits (a `ValueError` with such an `exit_code`: a model or
+tokenizer file that is refused), 130 interrupted.
 
 Does: parse, dispatch, turn errors into one line and a code. Does not: compute.
 
@@ -27,6 +28,7 @@ COMMANDS = {
     "predict": "continue a prompt with a trained model",
     "trace": "one row for every op of a forward pass, priced",
     "tokenize": "text to pieces, ids and bytes",
+    "checkpoint": "show, convert and synthesise model folders",
     "ops": "the op catalogue: equations, formulas, signatures",
     "bill": "what a training and a decode step cost on a machine",
     "show": "pictures and experiments of the low precision",
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except ValueError as error:
         print(f"minidsv3: {error}", file=sys.stderr)
-        return 2
+        return getattr(error, "exit_code", 2)
     except ModuleNotFoundError as error:
         if (error.name or "minidsv3").startswith("minidsv3"):
             raise

@@ -5,7 +5,7 @@ has learned nothing: its tokens are single bytes, which is where every byte-leve
 
 Does: encode, show. Does not: learn (`minidsv3 run`).
 
-Next: minidsv3.cli.ops
+Next: minidsv3.cli.checkpoint
 """
 
 import argparse

@@ -1,0 +1,135 @@
+"""`minidsv3 checkpoint`: model folders looked at, converted, and made to measure with.
+
+Each action is a command of its own with its own options, in a file of its own, imported when it is the one
+asked for. Progress goes to stderr: a line drawn in place on a terminal, else a line every few seconds.
+
+Does: find the action, parse, draw progress. Does not: open a folder (`minidsv3.checkpoint`).
+
+    >>> from minidsv3.cli import main as minidsv3
+    >>> minidsv3(["checkpoint", "shwo"])
+    2
+    >>> minidsv3(["checkpoint", "show", "no/such/folder"])
+    2
+
+Next: minidsv3.cli.checkpoint_show
+"""
+
+import argparse
+import os
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["ACTIONS", "EXAMPLES", "SUMMARY", "Ticker", "arguments", "main", "present"]
+
+SUMMARY = "Model folders: what is in one, one made of another, one of the published layout made of noise."
+EXAMPLES = [
+    "minidsv3 checkpoint show runs/nano-0/model",
+    "minidsv3 checkpoint convert DeepSeek-V3 DeepSeek-V3-bf16 --to bf16",
+    "minidsv3 checkpoint synthesise v3-layout --preset v3 --fill none",
+]
+ACTIONS = {
+    "show": "parts, counts, and whether they are what the config says",
+    "convert": "fp8, bf16, fp32; Hugging Face's names and DeepSeek's own",
+    "synthesise": "a folder in the published layout, with random numbers",
+}
+IN_PLACE, IN_LINES = 0.2, 10.0  # seconds between two reports
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\ntry: {self.prog} --help\n")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options: an action, and whatever that takes."""
+    width = max(map(len, ACTIONS))
+    table = "\n".join(f"  {name:{width}}  {summary}" for name, summary in ACTIONS.items())
+    closing = "`minidsv3 checkpoint ACTION --help` tells more."
+    parser.epilog = f"actions:\n{table}\n\n{parser.epilog}\n\n{closing}"
+    parser.usage = "minidsv3 checkpoint ACTION ..."
+    parser.add_argument("action", nargs="?", metavar="ACTION", help="what to do")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Do it."""
+    from minidsv3.config import near
+
+    if args.action is None:
+        raise ValueError(f"expected an action: {', '.join(ACTIONS)}")
+    if args.action not in ACTIONS:
+        raise ValueError(f"expected an action, got {args.action!r}: {near(args.action, list(ACTIONS))}")
+    module = import_module(f"minidsv3.cli.checkpoint_{args.action}")
+    parser = _Parser(
+        prog=f"minidsv3 checkpoint {args.action}",
+        description=module.SUMMARY,
+        epilog="examples:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object, not text")
+    code: int = module.main(parser.parse_args(args.rest))
+    return code
+
+
+def present(as_json: bool, page: "RenderableType", table: dict[str, Any]) -> None:
+    """Print the page, in words where MINIDSV3_SCREEN_READER asks for that, or the table as JSON."""
+    from minidsv3.cli.terminal import print_json, results
+
+    if as_json:
+        print_json(table)
+    elif os.environ.get("MINIDSV3_SCREEN_READER", "") not in ("", "0") and hasattr(page, "describe"):
+        results().print(page.describe())
+    else:
+        results().print(page)
+
+
+class Ticker:
+    """Progress of bytes: how many of how many, at which rate, and the time that is left at that rate."""
+
+    def __init__(self, verb: str) -> None:
+        from minidsv3.cli.terminal import draws_in_place, talk
+
+        self.verb = verb
+        self.console = talk()
+        self.in_place = draws_in_place(self.console)
+        self.began = self.said = time.monotonic()
+        self.drawn = False
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Say where it is, if it was some time ago that this was said."""
+        now = time.monotonic()
+        if now - self.said < (IN_PLACE if self.in_place else IN_LINES):
+            return
+        self.said = now
+        text = progress_line(self.verb, done, total, what, now - self.began)
+        if self.in_place:
+            room = self.console.width - 1
+            self.console.file.write("\r" + text[:room].ljust(room))
+            self.console.file.flush()
+            self.drawn = True
+        else:
+            self.console.print(text)
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self.drawn:
+            self.console.file.write("\r" + " " * (self.console.width - 1) + "\r")
+            self.console.file.flush()
+
+
+def progress_line(verb: str, done: int, total: int, what: str, seconds: float) -> str:
+    """One report.
+
+    >>> progress_line("converting", 25 * 10**9, 10**11, "model-00007-of-000163.safetensors", 50.0)
+    'converting 25.0 GB of 100 GB, 500 MB/s, 2 min 30 s left: model-00007-of-000163.safetensors'
+    """
+    from minidsv3.show.numbers import duration, size
+
+    rate = done / max(seconds, 1e-3)
+    left = f", {duration((total - done) / rate)} left" if done else ""
+    return f"{verb} {size(done)} of {size(total)}, {size(rate)}/s{left}: {what}"
