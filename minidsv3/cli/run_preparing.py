@@ -37,6 +37,7 @@ from minidsv3.training import (
     Trainer,
     check_new,
     evaluate,
+    made_text,
     max_violation,
     plan_for_steps,
     prepare,
@@ -75,7 +76,7 @@ def begin(settings: Settings, talk: Console) -> tuple[RunFolder, Trainer]:
     start = time.perf_counter()
     check_new(settings.out)
     config, plan = configure(settings)
-    split = read_text(settings.text, settings.seed)
+    split = made_text(plan) if plan.synthetic else read_text(settings.text, settings.seed)
     kept = f"{size(split.training_bytes)} in {counted(len(split.training), 'file')}"
     held_out = f"{size(split.held_out_bytes)} in {counted(len(split.held_out), 'file')}"
     talk.print(f"text: {split.source}: {kept}; held out: {held_out}")
@@ -125,7 +126,7 @@ def configure(settings: Settings) -> tuple[ModelConfig, TrainConfig]:
     """The preset's model and plan with the user's changes."""
     names = {cls: {field.name for field in fields(cls)} for cls in (ModelConfig, TrainConfig)}
     model: dict[str, Any] = {}
-    training: dict[str, Any] = {"seed": settings.seed}
+    training: dict[str, Any] = {"seed": settings.seed} | ({"synthetic": ""} if settings.text else {})
     for change in settings.changes:
         name, equals, text = change.partition("=")
         if not equals:

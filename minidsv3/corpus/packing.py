@@ -15,7 +15,7 @@ fine-tuning, packs otherwise.
 >>> tokenizer.decode(pack(documents, tokenizer, np.random.default_rng(0), fim_rate=0))
 'one<｜end▁of▁sentence｜>two<｜end▁of▁sentence｜>'
 
-Next: minidsv3.corpus.batches
+Next: minidsv3.corpus.needle
 """
 
 from collections.abc import Sequence

@@ -21,6 +21,7 @@ from minidsv3.training.optimizer import Optimizer, max_violation
 from minidsv3.training.preparation import (
     Prepared,
     SplitText,
+    made_text,
     plan_for_steps,
     prepare,
     read_text,
@@ -44,6 +45,7 @@ __all__ = [
     "compressed_bits_per_byte",
     "evaluate",
     "free_run_path",
+    "made_text",
     "max_violation",
     "newest_run",
     "plan_for_steps",

@@ -9,6 +9,9 @@ Only a few times as much text is tokenised as the plan consumes, documents drawn
 is tokenised whole and repeats in epochs. A text with few different pairs gives a smaller vocabulary than
 asked for; the model then has exactly the tokenizer's.
 
+A plan with `synthetic` reads nothing: needles in haystacks are made, each document as long as a sequence,
+as many as the plan has sequences.
+
 Does: read, split, tokenise, pack. Does not: train, write files (`run_folder`).
 
     >>> from minidsv3.corpus import Document
@@ -28,14 +31,19 @@ from numpy.typing import NDArray
 
 from minidsv3.config import TrainConfig
 from minidsv3.corpus import Document, library_documents, pack, read_documents, split_documents
+from minidsv3.corpus.needle import documents, spoken, word_ids
 from minidsv3.tokenizer import Tokenizer
 from minidsv3.training.schedule import Schedule
 
-__all__ = ["Prepared", "SplitText", "plan_for_steps", "prepare", "read_text", "split_text", "train_tokenizer"]
+__all__ = [
+    "Prepared", "SplitText", "made_text", "plan_for_steps", "prepare", "read_text", "split_text",
+    "train_tokenizer",
+]  # fmt: skip
 
 HELD_OUT_SHARE = 0.02  # of the files
 HELD_OUT_BYTES = 220_000
 TOKENIZER_BYTES = 4_000_000
+SAMPLES, MADE_HELD_OUT = 400, 64  # made documents that teach the tokenizer, and that are held out
 SURPLUS = 3.0  # times the planned tokens: windows of many documents teach more than all windows of few
 
 
@@ -74,6 +82,25 @@ def read_text(paths: Sequence[str | os.PathLike[str]] | None, seed: int) -> Spli
     if not paths:
         return split_text(library_documents(), seed, "the standard library of the running Python")
     return split_text(read_documents(paths), seed, ", ".join(str(path) for path in paths))
+
+
+def made_text(plan: TrainConfig) -> SplitText:
+    """Needles in haystacks, as text: those held out, and some like those that `prepare` makes."""
+    drawn = {
+        "held out": _made(plan, MADE_HELD_OUT, 4),
+        "sample": _made(plan, SAMPLES, 5),
+    }
+    held_out, sample = (
+        [Document(f"{name} {i}", spoken(words)) for i, words in enumerate(rows)]
+        for name, rows in drawn.items()
+    )
+    note = f"documents of {plan.seq_len} tokens, one a sequence; the tokenizer learns from {SAMPLES}"
+    return SplitText(sample, held_out, "needles in haystacks, made for the run", note)
+
+
+def _made(plan: TrainConfig, count: int, purpose: int) -> NDArray[np.int64]:
+    """Word numbers of documents as long as a sequence.  -> [count, T]"""
+    return documents(count, plan.seq_len, np.random.default_rng((plan.seed, purpose)))
 
 
 def split_text(documents: Sequence[Document], seed: int, source: str = "documents") -> SplitText:
@@ -137,7 +164,9 @@ def train_tokenizer(split: SplitText, vocab_size: int) -> Tokenizer:
 
 
 def prepare(split: SplitText, tokenizer: Tokenizer, plan: TrainConfig) -> Prepared:
-    """Tokenise and pack as much as the plan consumes."""
+    """Tokenise and pack as much as the plan consumes, or make it."""
+    if plan.synthetic:
+        return _prepare_made(tokenizer, plan)
     wanted = int(SURPLUS * Schedule(plan).total_sequences * plan.seq_len) + plan.seq_len + 1
     chosen, tokens = list[Document](), 0
     for document in split.training:
@@ -149,6 +178,15 @@ def prepare(split: SplitText, tokenizer: Tokenizer, plan: TrainConfig) -> Prepar
     eos = np.array([tokenizer.eos], np.int32)  # [1]
     held_out = [np.concatenate([eos, tokenizer.encode_array(d.text)]) for d in split.held_out]
     return Prepared(stream, held_out, [document.name for document in split.held_out], len(chosen))
+
+
+def _prepare_made(tokenizer: Tokenizer, plan: TrainConfig) -> Prepared:
+    """One document a sequence, so that no window crosses from one into another."""
+    ids, count = word_ids(tokenizer), Schedule(plan).total_sequences
+    rows = ids[_made(plan, count, 3)]  # [N, T]
+    held_out = list(ids[_made(plan, MADE_HELD_OUT, 4)])
+    names = [f"held out {i}" for i in range(MADE_HELD_OUT)]
+    return Prepared(np.append(rows, np.int32(tokenizer.eos)), held_out, names, count)
 
 
 def plan_for_steps(plan: TrainConfig, steps: int) -> TrainConfig:

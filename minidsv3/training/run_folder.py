@@ -16,7 +16,7 @@ Does: layout, reading, writing, choosing checkpoints. Does not: train, report.
     >>> free_run_path("no/such/folder", "nano").as_posix()
     'no/such/folder/nano-0'
 
-Next: minidsv3.training.experiments
+Next: minidsv3.training.extension
 """
 
 import json

@@ -82,6 +82,11 @@ class Trainer:
         self.optimizer = Optimizer(self.parameters, plan)
         self.steps_done = 0
 
+    def begin_from(self, parameters: Parameters) -> None:
+        """Start from these weights, which are copied, in place of random ones; before the first step."""
+        self.parameters.buffer[...] = parameters.buffer
+        self.optimizer.average.buffer[...] = parameters.buffer
+
     @property
     def finished(self) -> bool:
         """Whether the plan's steps are done."""

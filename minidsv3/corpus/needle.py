@@ -1,0 +1,137 @@
+"""Needles in haystacks: documents in which a fact stands once, and which ask for it at the end.
+
+A haystack is a few plain sentences over and over. A needle, put anywhere between two words of it, is a name
+and the word that belongs to it, closed by the name: `Ke ma Ke`. Behind a full stop come questions: `? Ke`
+has one right answer, `ma`. Every word is one token of a tokenizer that learned from such text, so that lengths and depths are
+exact to the token.
+
+A document to learn from has several needles and asks for them again and again, so that a small model learns
+to retrieve in minutes; one to test asks once for a needle at a given depth, from 0, the beginning, to 1,
+the last place in front of the question, with others as distractors. All words and numbers are ours.
+
+>>> stack = haystack(24, 0.5, np.random.default_rng(0), distractors=1)
+>>> spoken(stack.words)
+' the sun is warm all birds fly south De gu De Lo lu Lo all birds fly south the grass . ? De'
+>>> WORDS[stack.answer], stack.at
+('gu', 9)
+>>> spoken(document(32, np.random.default_rng(3), needles=2))  # doctest: +ELLIPSIS
+' there and back again the road is long Xo za Xo ... the wind . ? Xo za ? Se ku'
+
+Next: minidsv3.corpus.batches
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..tokenizer import Tokenizer
+from .fill_in_the_middle import Tokens
+
+__all__ = ["WORDS", "Haystack", "document", "documents", "haystack", "spoken", "word_ids"]
+
+SENTENCES = (
+    "the grass is green", "the sky is blue", "the sun is warm", "here we go", "there and back again",
+    "the wind is cold", "the road is long", "all birds fly south", "the stars come out",
+)  # fmt: skip
+CONSONANTS = "bdfgklmnprstvwxz"
+NAMES = tuple(f"{c.upper()}{vowel}" for c in CONSONANTS for vowel in "eo")
+THINGS = tuple(f"{c}{vowel}" for c in CONSONANTS for vowel in "au")
+END, STOP, ASK = 0, 1, 2  # numbers of the end-of-sequence token, the full stop and the question mark
+PLAIN = tuple(sorted({word for sentence in SENTENCES for word in sentence.split()}))
+WORDS = ("", ".", "?", *PLAIN, *NAMES, *THINGS)
+"""Every word by its number; number 0 is the end-of-sequence token, which begins a document."""
+FIRST_NAME, FIRST_THING = WORDS.index(NAMES[0]), WORDS.index(THINGS[0])
+NEEDLE, QUESTION = 3, 3  # words: `Ke ma Ke`, `? Ke ma`
+MOST_NEEDLES = 8  # of a document to learn from
+
+Words = NDArray[np.int64]
+
+
+class Haystack(NamedTuple):
+    """A document to be asked: everything up to where the answer belongs."""
+
+    words: Words  # [L]
+    answer: int  # the right next word
+    at: int  # where the needle begins
+
+
+def haystack(length: int, depth: float, rng: np.random.Generator, distractors: int = 3) -> Haystack:
+    """A document of `length` tokens with one needle that is asked for, at a depth from 0 to 1.
+
+    distractors: needles of other names and other things, anywhere else.
+    """
+    body = np.full(length - 4, -1)  # between the end-of-sequence token and `. ? Ke`
+    if not 0 <= depth <= 1 or len(body) < 2 * NEEDLE * (1 + distractors) or distractors >= len(NAMES):
+        least = 4 + 2 * NEEDLE * (1 + distractors)
+        raise ValueError(
+            f"expected a depth from 0 to 1, at most {len(NAMES) - 1} distractors and, with {distractors}, "
+            f"a length of at least {least}, got {depth}, {distractors} and {length}"
+        )
+    names = FIRST_NAME + rng.permutation(len(NAMES))[: 1 + distractors]
+    things = FIRST_THING + rng.permutation(len(THINGS))[: 1 + distractors]
+    at = round(depth * (len(body) - NEEDLE))
+    places = [*range(0, at - NEEDLE + 1, NEEDLE), *range(at + NEEDLE, len(body) - NEEDLE + 1, NEEDLE)]
+    chosen = [at, *rng.permutation(places)[:distractors].tolist()]
+    for place, name, thing in zip(chosen, names, things, strict=True):
+        body[place : place + NEEDLE] = name, thing, name
+    words = np.array([END, *_filled(body, rng), STOP, ASK, names[0]])  # [L]
+    return Haystack(words, int(things[0]), 1 + at)
+
+
+def document(length: int, rng: np.random.Generator, needles: int | None = None) -> Words:
+    """A document to learn from: needles in sentences, then every needle asked for, and some again.  -> [L]
+
+    needles: how many; 1 to 8, drawn, if not given.
+    """
+    most = min(len(NAMES), (length - 2) // (NEEDLE + QUESTION))
+    count = int(rng.integers(min(most, MOST_NEEDLES))) + 1 if needles is None and most else needles or 0
+    if not 1 <= count <= most:
+        raise ValueError(f"expected 1 to {most} needles in {length} tokens, got {count}")
+    room = (length - 2 - NEEDLE * count) // QUESTION  # questions at most
+    questions = max(count, int(rng.uniform(0, 1) * room))
+    body = np.full(length - 2 - QUESTION * questions, -1)
+    names = FIRST_NAME + rng.permutation(len(NAMES))[:count]
+    things = FIRST_THING + rng.integers(0, len(THINGS), count)
+    gaps = np.sort(rng.permutation(len(body) - (NEEDLE - 1) * count)[:count])
+    for place, name, thing in zip(gaps + (NEEDLE - 1) * np.arange(count), names, things, strict=True):
+        body[place : place + NEEDLE] = name, thing, name
+    asked = np.concatenate([rng.permutation(count), rng.integers(0, count, questions - count)])
+    tail = np.stack([np.full(questions, ASK), names[asked], things[asked]], axis=1)  # [questions, 3]
+    return np.concatenate([[END], _filled(body, rng), [STOP], tail.ravel()])
+
+
+def documents(count: int, length: int, rng: np.random.Generator) -> Words:
+    """Documents to learn from.  -> [count, length]"""
+    return np.stack([document(length, rng) for _ in range(count)])
+
+
+def _filled(body: Words, rng: np.random.Generator) -> Words:
+    """Sentences in every place that is still free, -1; they go on behind a needle.  The same array."""
+    free = body < 0
+    wanted, flow = int(free.sum()), list[int]()
+    for sentence in rng.integers(0, len(_NUMBERED), wanted // _SHORTEST + 1):
+        flow += _NUMBERED[sentence]
+    body[free] = flow[:wanted]
+    return body
+
+
+_NUMBERED = [[WORDS.index(word) for word in sentence.split()] for sentence in SENTENCES]
+_SHORTEST = min(map(len, _NUMBERED))
+
+
+def spoken(words: Words) -> str:
+    """The text, a space in front of each word; the end-of-sequence token is not part of it."""
+    return "".join(f" {WORDS[word]}" for word in words if word != END)
+
+
+def word_ids(tokenizer: Tokenizer) -> Tokens:
+    """The token of every word; ValueError if a word is not one token.  -> [words]"""
+    spelled = [tokenizer.encode(f" {word}") for word in WORDS[1:]]
+    for word, ids in zip(WORDS[1:], spelled, strict=True):
+        if len(ids) != 1:
+            raise ValueError(
+                f"expected a tokenizer that learned from needles, one token a word, got {len(ids)} for "
+                f"' {word}': `minidsv3 run --preset needle` makes one"
+            )
+    return np.array([tokenizer.eos, *(ids[0] for ids in spelled)], np.int32)
