@@ -5,7 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from minidsv3.checkpoint import read_header, read_safetensors, write_safetensors
+from minidsv3.checkpoint import Coded, read_header, read_safetensors, write_safetensors
+from minidsv3.checkpoint.safetensors import SafetensorsFile
+from minidsv3.checkpoint.stored import stored_tensors
+from minidsv3.numerics import BF16, E4M3
 
 pytestmark = pytest.mark.peer
 torch = pytest.importorskip("torch")
@@ -43,11 +46,47 @@ def test_we_read_what_the_library_writes(tmp_path):
     assert read_header(tmp_path / "x").metadata == {"format": "np"}
 
 
-def test_bf16_is_read_as_torch_reads_it(tmp_path):
-    values = torch.arange(1 << 16).to(torch.int32).to(torch.uint16).view(torch.bfloat16)
-    peer.save_file({"w": values}, tmp_path / "x")
-    ours, theirs = read_safetensors(tmp_path / "x")["w"], values.float().numpy()
-    np.testing.assert_array_equal(ours, theirs)
+CODES = {  # torch's name, and codes: all there are
+    "BF16": ("bfloat16", np.arange(1 << 16, dtype=np.uint16)),
+    "F8_E4M3": ("float8_e4m3fn", np.arange(256, dtype=np.uint8)),
+    "F8_E5M2": ("float8_e5m2", np.arange(256, dtype=np.uint8)),
+}
+
+
+@pytest.mark.parametrize("dtype", CODES)
+def test_every_code_is_read_as_torch_reads_it(tmp_path, dtype):
+    name, codes = CODES[dtype]
+    values = torch.from_numpy(codes).view(getattr(torch, name))
+    peer.save_file({"w": values.reshape(16, -1)}, tmp_path / "x")
+    theirs = values.float().numpy().reshape(16, -1)
+    assert read_header(tmp_path / "x").entries["w"].dtype == dtype
+    np.testing.assert_array_equal(read_safetensors(tmp_path / "x")["w"], theirs)
+    np.testing.assert_array_equal(stored_tensors(SafetensorsFile(tmp_path / "x"))["w"].raw().ravel(), codes)
+
+
+@pytest.mark.parametrize("dtype", CODES)
+def test_the_library_reads_every_code_that_we_write(tmp_path, dtype):
+    name, codes = CODES[dtype]
+    write_safetensors(tmp_path / "x", {"w": Coded(codes.reshape(4, -1), dtype), "one": np.float32(1)[...]})
+    came = peer.load_file(tmp_path / "x")
+    assert came["w"].dtype == getattr(torch, name)
+    bits = came["w"].view(torch.uint16 if dtype == "BF16" else torch.uint8)
+    np.testing.assert_array_equal(bits.numpy().ravel(), codes)
+    assert came["one"] == 1
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3"])
+def test_we_round_as_torch_does(tmp_path, dtype):
+    """BF16 anywhere; E4M3 within its range, where blocks are scaled to lie."""
+    draw = np.random.default_rng(0)
+    values = np.concatenate([draw.standard_normal(20_000) * 60, draw.uniform(-448, 448, 20_000)])
+    values = np.clip(values, -448, 448).astype(np.float32)
+    ties = np.arange(-448, 448, 0.0625, dtype=np.float32)
+    values = np.concatenate([values, ties, values * np.float32(2.0**-12)])
+    ours = (BF16 if dtype == "BF16" else E4M3).encode(values)
+    write_safetensors(tmp_path / "x", {"w": Coded(ours, dtype)})
+    theirs = torch.from_numpy(values).to(getattr(torch, CODES[dtype][0]))
+    assert torch.equal(peer.load_file(tmp_path / "x")["w"].float(), theirs.float())
 
 
 def test_mutated_headers_that_we_take_are_read_alike(tmp_path):
