@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from minidsv3.checkpoint.header import CheckpointError, shown
-from minidsv3.config import ModelConfig
+from minidsv3.config import ModelConfig, RopeScaling
 
 __all__ = [
     "expert_of",
@@ -178,11 +178,14 @@ def to_official(config: ModelConfig, dtype: str = "bf16") -> dict[str, Any]:
     conventions of this package have no field there.
     """
     table: dict[str, Any] = {name: getattr(config, name) for name in _FIELDS}
+    if config.topk_method == "greedy":  # chosen among all: to its code, one group
+        table |= {"n_expert_groups": 1, "n_limited_groups": 1}
     scaling = config.rope_scaling
     table |= {"max_seq_len": config.max_seq_len, "original_seq_len": config.max_seq_len}
     if scaling:
-        table |= {name: getattr(scaling, name) for name in _YARN if name != "rope_factor"}
-        table["rope_factor"] = scaling.factor
+        table |= {"original_seq_len": scaling.original_seq_len, "rope_factor": scaling.factor}
+        table |= {"beta_fast": scaling.beta_fast, "beta_slow": scaling.beta_slow}
+        table |= {"mscale": scaling.mscale_all_dim}  # its code scales the softmax with it, and nothing else
     return table | {"dtype": dtype}
 
 
@@ -195,10 +198,17 @@ def official_differences(config: ModelConfig) -> list[str]:
         said.append(f"expert weights {'' if config.score_func == 'sigmoid' else 'not '}renormalised")
     if (config.topk_method == "noaux_tc") != (config.score_func == "sigmoid"):
         said.append(f"{config.score_func} scores not chosen by {config.topk_method}")
-    if config.rope_scaling and config.max_seq_len <= config.rope_scaling.original_seq_len:
+    return said + (_yarn_differences(config, config.rope_scaling) if config.rope_scaling else [])
+
+
+def _yarn_differences(config: ModelConfig, scaling: RopeScaling) -> list[str]:
+    said = []
+    if config.max_seq_len <= scaling.original_seq_len:
         said.append("no YaRN, as no text is longer than the trained length")
-    if config.rope_scaling and config.rope_scaling.mscale != config.rope_scaling.mscale_all_dim:
-        said.append("cosines not scaled by mscale")
+    if scaling.rotation_scale != 1:
+        said.append(f"cosines times 1, not {scaling.rotation_scale:g}")
+    if not scaling.truncate:
+        said.append("YaRN's ramp from whole pair to whole pair")
     return said
 
 

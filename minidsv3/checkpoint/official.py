@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from minidsv3.checkpoint.atomic import FilePath
 from minidsv3.checkpoint.config_json import from_hugging_face
 from minidsv3.checkpoint.folder import load_json
-from minidsv3.checkpoint.header import DTYPES, CheckpointError
+from minidsv3.checkpoint.header import DTYPES, CheckpointError, shown
 from minidsv3.checkpoint.names import (
     expert_of,
     from_official,
@@ -195,16 +195,13 @@ def _config(folder: Path) -> tuple[ModelConfig, dict[str, Any]]:
             f"{folder}: expected {CONFIG} with the fields of DeepSeek's ModelArgs, got none"
         )
     table = load_json(path)
-    config = from_official(table, str(path))
     if not (companion := folder / COMPANION).is_file():
-        return config, table
+        return from_official(table, str(path)), table
     whole = from_hugging_face(load_json(companion), str(companion))
-    said, meant = to_official(config), to_official(whole)
-    for name in said:
-        if said[name] != meant[name] and name in table:
-            raise CheckpointError(
-                f"{companion}: expected {name} {said[name]}, as {CONFIG} says, got {meant[name]}"
-            )
+    for name, meant in to_official(whole).items():
+        if table.get(name, meant) != meant and name != "dtype":
+            got = f"{meant}, got {shown(table[name])}"
+            raise CheckpointError(f"{path}: expected {name} as {COMPANION} beside it says, {got}")
     return whole, table
 
 
