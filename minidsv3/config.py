@@ -331,9 +331,9 @@ class ModelConfig:
         `active` is what one token meets, embedding and head
         included; `active_without_embedding` leaves out the embedding, a look-up; `mtp` is the modules' own,
         `stored` adds the copies of embedding and head that the published files keep for each module.
-        `checkpoint` is `stored` with the scales of the published FP8 layout (a scale for each block of
-        `fp8_block` x `fp8_block` weights), `checkpoint_tensors` and `checkpoint_bytes` the same in tensors and
-        bytes. `one_attention`, `one_expert`, `one_moe` are of one layer, 0 where there is none.
+        `checkpoint` is `stored` with the scales of the published FP8 layout (one for each block of
+        `fp8_block` x `fp8_block` weights), `checkpoint_tensors` and `checkpoint_bytes` the same in tensors
+        and bytes. `one_attention`, `one_expert`, `one_moe` are of one layer, 0 where there is none.
         """
         return dict(self._counts)
 

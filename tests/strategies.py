@@ -19,7 +19,7 @@ METHODS = ["noaux_tc", "noaux_tc", "group_limited_greedy", "greedy"]  # V3's as 
 
 @st.composite
 def configs(draw: st.DrawFn, **fixed: Any) -> ModelConfig:
-    """Tiny models: with or without query latent, groups, shared experts, renormalised weights; all routers."""
+    """Tiny models of all routers: with or without query latent, shared experts, renormalised weights."""
     method = fixed.get("topk_method") or draw(st.sampled_from(METHODS))
     groups = draw(st.sampled_from([1, 2, 4]))
     kept = draw(st.integers(1, groups))

@@ -6,9 +6,9 @@ readers differ, both forms are taken: `rope_scaling.type` or `.rope_type`, `rope
 transformers 5 writes it, inside `rope_parameters`; a null `q_lora_rank` is our 0.
 
 Two model types are read, deepseek_v3 (V3, R1, V3.1, Moonlight) and deepseek_v2 (V2, V2-Lite); the router is
-what the fields say, and what they leave out is what transformers' class of that type takes. A field that would
-make another model of the same weights (biases in the attention, tied embeddings, another activation, an
-unknown RoPE) is refused by name, never ignored. Fields about training or serving (`use_cache`, `ep_size`,
+what the fields say, and what they leave out is what transformers' class of that type takes. A field that
+would make another model of the same weights (biases in the attention, tied embeddings, another activation,
+an unknown RoPE) is refused by name, never ignored. Fields about training or serving (`use_cache`, `ep_size`,
 `aux_loss_alpha`, `torch_dtype`, ...) are ignored; `quantization_config` is the folder's to read. What only
 this package has stands in an object `minidsv3`, which others skip.
 

@@ -1,7 +1,7 @@
-"""The router: scores, a bias for the choice alone, groups, top-K, weights (eqs. 13-16), and those of DeepSeek-V2.
+"""The router: scores, a bias for the choice alone, groups, top-K, weights (eqs. 13-16); and DeepSeek-V2's.
 
-    V3   s = sigmoid(u . e)   choose by s + b, inside the groups with the best sums of two   g = 2.5 s / sum(s)
-    V2   s = softmax(u . e)   choose by s, inside the groups with the best expert            g = 16 s
+    V3   s = sigmoid(u . e)   choose by s + b, in the groups with the best sums of two   g = 2.5 s / sum(s)
+    V2   s = softmax(u . e)   choose by s, in the groups with the best expert            g = 16 s
 
 `topk_method`: "noaux_tc" is V3's choice, "group_limited_greedy" V2's, "greedy" (V2-Lite) takes the best of
 all. Masked experts get minus infinity: a fill of 0, which early published code used, lets a masked expert win

@@ -59,7 +59,12 @@ def test_what_is_written_has_every_field_of_the_published_one(name: str) -> None
 
 def test_fields_of_training_and_serving_change_nothing() -> None:
     other = {"aux_loss_alpha": 0.5, "seq_aux": False, "ep_size": 8, "pretraining_tp": 4, "use_cache": False}
-    other |= {"torch_dtype": "float32", "dtype": "float32", "attention_dropout": 0.1, "transformers_version": "9"}
+    other |= {
+        "torch_dtype": "float32",
+        "dtype": "float32",
+        "attention_dropout": 0.1,
+        "transformers_version": "9",
+    }
     for name in SAME:
         assert from_hugging_face(published(name) | other) == from_hugging_face(published(name))
 
@@ -216,7 +221,9 @@ def test_a_config_of_another_model_is_refused(name: str) -> None:
 
 def test_renormalised_and_scaled_weights_of_a_v2_are_refused() -> None:
     """The code published with V2 does one or the other, DeepSeek's inference code both."""
-    with pytest.raises(ValueError, match=r"expected norm_topk_prob False or routed_scaling_factor 1 .* 16\.0"):
+    with pytest.raises(
+        ValueError, match=r"expected norm_topk_prob False or routed_scaling_factor 1 .* 16\.0"
+    ):
         from_hugging_face(published("v2") | {"norm_topk_prob": True})
     assert from_hugging_face(published("v2-lite") | {"norm_topk_prob": True}).norm_topk_prob
 
@@ -226,7 +233,10 @@ def test_renormalised_and_scaled_weights_of_a_v2_are_refused() -> None:
     [
         ({"factor": 0.5}, r"expected rope_scaling\.factor to be a number >= 1, got 0\.5"),
         ({"original_max_position_embeddings": 0}, r"expected rope_scaling\.original_seq_len .* got 0"),
-        ({"original_max_position_embeddings": None}, "expected original_max_position_embeddings to be a whole"),
+        (
+            {"original_max_position_embeddings": None},
+            "expected original_max_position_embeddings to be a whole",
+        ),
         ({"beta_fast": 0}, r"expected rope_scaling\.beta_fast to be a number above 0"),
         ({"mscale": -1}, r"expected rope_scaling\.mscale to be a number >= 0, got -1"),
         ({"mscale": "1"}, "expected mscale to be a finite number, got '1'"),

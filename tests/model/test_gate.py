@@ -31,8 +31,8 @@ def scores_of(z: list[float], config: ModelConfig) -> list[float]:
 def route_one(z: list[float], bias: list[float], config: ModelConfig) -> dict[int, float]:
     """One token by the reports' text: weights by chosen expert.
 
-    V3: section 2.1.2, eqs. 13-16. V2: arXiv 2405.04434, eqs. 20-22 and section 2.2.2, where the groups are the
-    devices with the highest affinity scores; V2-Lite chooses among all.
+    V3: section 2.1.2, eqs. 13-16. V2: arXiv 2405.04434, eqs. 20-22 and section 2.2.2, where the groups are
+    the devices with the highest affinity scores; V2-Lite chooses among all.
     """
     scores, size = scores_of(z, config), config.n_routed_experts // config.n_expert_groups
     groups = [list(range(g * size, (g + 1) * size)) for g in range(config.n_expert_groups)]
@@ -231,7 +231,9 @@ def test_the_balance_loss_is_equations_17_to_20(
 
 
 @settings(max_examples=30)
-@given(configs(n_layers=1, n_dense_layers=0, score_func="softmax"), rngs, st.integers(1, 3), st.integers(1, 5))
+@given(
+    configs(n_layers=1, n_dense_layers=0, score_func="softmax"), rngs, st.integers(1, 3), st.integers(1, 5)
+)
 def test_the_balance_loss_of_softmax_scores_is_v2s(
     config: ModelConfig, rng: np.random.Generator, B: int, T: int
 ) -> None:

@@ -143,7 +143,9 @@ def test_counts_are_those_of_the_formula(name: str) -> None:
     expert = 3 * d * c.moe_inter_dim
     moe = (E + c.n_shared_experts) * expert + E * d + (E if c.topk_method == "noaux_tc" else 0)
     dense = 3 * d * c.inter_dim
-    layers = c.n_layers * (attention + 2 * d) + c.n_dense_layers * dense + (c.n_layers - c.n_dense_layers) * moe
+    layers = (
+        c.n_layers * (attention + 2 * d) + c.n_dense_layers * dense + (c.n_layers - c.n_dense_layers) * moe
+    )
     counts = c.parameter_counts()
     assert (counts["one_attention"], counts["one_expert"], counts["one_moe"]) == (attention, expert, moe)
     assert counts["total"] == 2 * c.vocab_size * d + d + layers
@@ -171,7 +173,9 @@ def test_the_published_layout_is_counted_tensor_by_tensor(config: ModelConfig) -
     tensors = elements = size = 0
     shapes = list(config.tensor_shapes().items())
     at = f"model.layers.{config.n_layers}."
-    shapes += [(f"{at}{copy}", (config.vocab_size, config.dim)) for copy in ("embed_tokens", "shared_head.head")]
+    shapes += [
+        (f"{at}{copy}", (config.vocab_size, config.dim)) for copy in ("embed_tokens", "shared_head.head")
+    ]
     for name, shape in shapes:
         n, width = math.prod(shape), 2
         if name in config.fp8_tensors():
@@ -189,7 +193,8 @@ def test_only_projections_are_fp8() -> None:
     config = ModelConfig.preset("nano")
     narrow = {name.removesuffix(".weight").rpartition(".")[2] for name in config.fp8_tensors()}
     assert narrow == {
-        "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+        "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj",
+        "gate_proj", "up_proj", "down_proj",
     }  # fmt: skip
 
 

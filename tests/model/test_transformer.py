@@ -122,7 +122,9 @@ def test_the_named_conventions() -> None:
     assert len({(c.mtp_order, c.mtp_state_after_norm, c.mtp_chain_after_norm) for c in chosen}) == 4
     assert all(row["source"] and row["used_by"] for row in mtp_conventions().values())
     assert ModelConfig.preset("v3", mtp_state_after_norm=False).mtp_convention == "unnamed"
-    with pytest.raises(ValueError, match="expected an MTP convention, got 'h0_post': known: h0_post_chain_post"):
+    with pytest.raises(
+        ValueError, match="expected an MTP convention, got 'h0_post': known: h0_post_chain_post"
+    ):
         v3.with_mtp_convention("h0_post")
 
 

@@ -7,53 +7,31 @@ import pytest
 
 from minidsv3 import Model
 from minidsv3.checkpoint import read_safetensors, write_safetensors
+from minidsv3.inference import Decoder
 from minidsv3.machine import Machine
-from minidsv3.model.block import MoESaved
+from minidsv3.model.block import MoESaved, Options
 from minidsv3.model.gate import route
-from minidsv3.model.transformer import LossOptions, loss_forward
+from minidsv3.model.transformer import LossOptions, loss_forward, main_states
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-TOLERANCE = 2e-5
-PLAIN = {
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "moe_intermediate_size": 16,
-    "num_hidden_layers": 3,
-    "first_k_dense_replace": 1,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "q_lora_rank": 24,
-    "kv_lora_rank": 16,
-    "qk_nope_head_dim": 12,
-    "qk_rope_head_dim": 8,
-    "v_head_dim": 10,
-    "n_routed_experts": 16,
-    "n_shared_experts": 1,
-    "num_experts_per_tok": 4,
-    "n_group": 4,
-    "topk_group": 2,
-    "routed_scaling_factor": 2.5,
-    "max_position_embeddings": 128,
-    "num_nextn_predict_layers": 0,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-}
-YARN = {"factor": 4.0, "original_max_position_embeddings": 16, "beta_fast": 32, "beta_slow": 1}
-YARN |= {"mscale": 1.0, "mscale_all_dim": 1.0, "rope_type": "yarn", "rope_theta": 10000.0}
-MOONLIGHT = {
-    "q_lora_rank": None,
-    "n_routed_experts": 8,
-    "n_shared_experts": 2,
-    "num_experts_per_tok": 3,
-    "n_group": 1,
-    "topk_group": 1,
-    "routed_scaling_factor": 2.446,
-    "rms_norm_eps": 1e-5,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 50000.0},
-}
+from twins import (  # noqa: E402
+    MOONLIGHT,
+    PLAIN,
+    TOLERANCE,
+    V2,
+    V2_LITE,
+    YARN,
+    Pair,
+    assert_same_gradients,
+    gradients_of,
+    make_peer,
+    published,
+    randomise,
+)
+
 # changes of the config, and the range of the router biases: where all biased scores are negative, a masked
 # fill with 0 instead of minus infinity would choose experts outside the kept groups
 MODELS = {
@@ -61,115 +39,49 @@ MODELS = {
     "negative biases": ({}, (-1.6, -0.9)),
     "moonlight": (MOONLIGHT, (-0.1, 0.1)),
     "yarn": ({"rope_parameters": YARN, "max_position_embeddings": 64}, (-0.1, 0.1)),
+    "v2": (V2, (0.0, 0.0)),
+    "v2-lite": (V2_LITE, (0.0, 0.0)),
 }
-
-
-def make_peer(changes: dict[str, object], biases: tuple[float, float]) -> "transformers.PreTrainedModel":
-    """A tiny random model whose logits and routing are not degenerate."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    config = transformers.DeepseekV3Config(**PLAIN | changes, attn_implementation="eager")
-    model = transformers.DeepseekV3ForCausalLM(config).eval()
-    model.set_experts_implementation("eager")
-    randomise(model, biases)
-    model.generation_config.eos_token_id = None  # 32 tokens, whatever they are
-    return model
-
-
-def randomise(module: "torch.nn.Module", biases: tuple[float, float]) -> None:
-    with torch.no_grad():
-        for name, weight in module.named_parameters():
-            if weight.ndim == 1:  # the norms' gains
-                weight.uniform_(0.8, 1.2)
-            else:
-                weight.normal_(0, 0.3 if "gate.weight" in name else 0.1)
-        for name, buffer in module.named_buffers():
-            if "correction_bias" in name:
-                buffer.uniform_(*biases)
-
-
-def published(stacked: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Take the stacked experts of `transformers` apart into the published names."""
-    tensors: dict[str, np.ndarray] = {}
-    for name, values in stacked.items():
-        if ".experts." not in name:
-            tensors[name] = values
-            continue
-        parts = {"down_proj": values}
-        if name.endswith("gate_up_proj"):
-            parts = dict(zip(("gate_proj", "up_proj"), np.split(values, 2, axis=1), strict=True))
-        at = name.rpartition(".")[0]
-        for part, of_all in parts.items():
-            tensors |= {f"{at}.{expert}.{part}.weight": of_one for expert, of_one in enumerate(of_all)}
-    return tensors
-
-
-def gradients_of(module: "torch.nn.Module") -> dict[str, np.ndarray]:
-    """Gradients by the module's own names; zero where nothing arrived, as for an expert without tokens."""
-    return {
-        name: np.zeros(weight.shape, "f") if weight.grad is None else weight.grad.numpy()
-        for name, weight in module.named_parameters()
-    }
-
-
-def assert_same_gradients(ours, theirs: dict[str, np.ndarray]) -> None:
-    biases = {name for name in ours if name.endswith("e_score_correction_bias")}
-    assert set(ours) - biases == set(theirs)
-    for name, wanted in theirs.items():
-        assert np.abs(ours[name] - wanted).max() <= TOLERANCE * np.abs(wanted).max(), name
-    assert not any(ours[name].any() for name in biases)  # the choice passes no gradient
-    assert sum(bool(wanted.any()) for wanted in theirs.values()) > 0.9 * len(theirs)
-
-
-class Pair:
-    """Their model, ours loaded from its folder, tokens whose routing is not close to a tie."""
-
-    def __init__(self, name: str, folder) -> None:
-        self.theirs = make_peer(*MODELS[name])
-        self.theirs.save_pretrained(folder)
-        self.ours = Model.load(folder)
-        gates = [module for path, module in self.theirs.named_modules() if path.endswith("mlp.gate")]
-        self.routed = []
-        for gate in gates:
-            gate.register_forward_hook(lambda gate, given, came: self.routed.append((gate, *came)))
-        self.tokens = self._tokens_with_margin()
-
-    def _tokens_with_margin(self) -> np.ndarray:
-        for seed in range(100):
-            tokens = np.random.default_rng(seed).integers(0, PLAIN["vocab_size"], (2, 21))
-            self.logits = self.run(tokens[:, :-1])
-            if min(margin(gate, scores, self.ours.config) for gate, scores, *_ in self.routed) > 1e-4:
-                return tokens
-        raise AssertionError("no tokens whose routing has a margin")
-
-    def run(self, tokens: np.ndarray) -> np.ndarray:
-        self.routed.clear()
-        with torch.no_grad():
-            return self.theirs(torch.tensor(tokens)).logits.numpy()
-
-
-def margin(gate, scores, config) -> float:
-    """How far the closest choice, of groups or of experts, is from falling out otherwise."""
-    groups, kept, k = config.n_expert_groups, config.n_limited_groups, config.n_activated_experts
-    choice = scores.sigmoid() + gate.e_score_correction_bias
-    by_group = choice.reshape(len(choice), groups, -1)
-    best = by_group.topk(2, -1).values.sum(-1).sort(-1, descending=True)
-    gaps = [best.values[:, kept - 1] - best.values[:, kept]] if kept < groups else []
-    chosen = torch.gather(by_group, 1, best.indices[:, :kept, None].expand(-1, -1, by_group.shape[-1]))
-    inside = chosen.reshape(len(choice), -1).sort(-1, descending=True).values
-    gaps.append(inside[:, k - 1] - inside[:, k])
-    return min(float(gap.min()) for gap in gaps)
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def pair(request, tmp_path_factory) -> Pair:
-    return Pair(request.param, tmp_path_factory.mktemp("model"))
+    return Pair(*MODELS[request.param], tmp_path_factory.mktemp("model"))
 
 
 def test_logits(pair):
     ours = pair.ours.logits(pair.tokens[:, :-1])
     assert pair.logits.std() > 0.3  # not degenerate
     assert np.abs(ours - pair.logits).max() < TOLERANCE
+
+
+def test_hidden_states_of_every_layer(pair):
+    """In front of each block, and behind the final norm."""
+    with torch.no_grad():
+        theirs = pair.theirs(torch.tensor(pair.tokens[:, :-1]), output_hidden_states=True).hidden_states
+    p, config = pair.ours.parameters, pair.ours.config
+    main = main_states(Machine(), p.weights, pair.tokens[:, :-1], config, Options(), keep=True)
+    ours = [*(block.x for block in main.blocks), main.h]
+    assert len(ours) == len(theirs) == config.n_layers + 1
+    for came, wanted in zip(ours, theirs, strict=True):
+        assert np.abs(came - wanted.numpy().reshape(came.shape)).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("chunk", [3, 20])
+def test_cache_contents(pair, chunk):
+    """The latent behind its norm, and k_R, which their V3 class writes as two halves."""
+    with torch.no_grad():
+        theirs = pair.theirs(torch.tensor(pair.tokens[:1, :-1]), use_cache=True).past_key_values
+    config, decoder = pair.ours.config, Decoder(Machine(), pair.ours.parameters)
+    decoder.prefill(pair.tokens[:1, :-1], chunk)
+    for layer in range(config.n_layers):
+        ours = decoder.cache.latents(layer)[0, :20]  # [T, d_c + d_R]
+        latent, k_R = ours[:, : config.kv_lora_rank], ours[:, config.kv_lora_rank :]
+        if type(pair.theirs).__name__.startswith("DeepseekV3"):
+            k_R = np.concatenate((k_R[:, ::2], k_R[:, 1::2]), axis=1)
+        kept = theirs.layers[layer]
+        assert np.abs(latent - kept.keys[0, 0].numpy()).max() < TOLERANCE
+        assert np.abs(k_R - kept.values[0, 0].numpy()).max() < TOLERANCE
 
 
 def test_choices_of_the_whole_model(pair):
@@ -185,7 +97,8 @@ def test_choices_of_the_whole_model(pair):
 def test_choices_of_the_gate_alone(pair):
     pair.run(pair.tokens[:, :-1])
     for gate, scores, weights, indices in pair.routed:
-        routing = route(scores.numpy(), gate.e_score_correction_bias.numpy(), pair.ours.config)
+        bias = gate.e_score_correction_bias.numpy() if pair.ours.config.has_router_bias else None
+        routing = route(scores.numpy(), bias, pair.ours.config)
         _assert_same_routing(routing.indices, routing.weights, indices.numpy(), weights.numpy())
 
 
@@ -241,9 +154,10 @@ def test_greedy_tokens_by_full_recompute(pair, greedy):
 
 def test_what_we_save_is_loaded_there(pair, tmp_path):
     pair.ours.save(tmp_path)
-    loaded, report = transformers.DeepseekV3ForCausalLM.from_pretrained(
+    loaded, report = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path, output_loading_info=True, attn_implementation="eager"
     )
+    assert type(loaded) is type(pair.theirs)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     with torch.no_grad():
@@ -323,3 +237,26 @@ def test_loss_and_every_gradient_with_all_depths(modules):
     assert abs(losses["total"] - float(total.detach())) < TOLERANCE
     of_mtp = {f"layers.{name}": values for name, values in gradients_of(mtp.layers).items()}
     assert_same_gradients(gradients, published(gradients_of(main)) | published_mtp(of_mtp))
+
+
+@pytest.mark.parametrize("weights", ["float32", "bfloat16"])
+def test_what_we_save_with_modules_is_loaded_there(modules, tmp_path, weights):
+    """Their main model skips the modules, which stand behind its last layer under the published names."""
+    main, _, ours = modules
+    ours.save(tmp_path, weights=weights)
+    loaded, report = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, output_loading_info=True, attn_implementation="eager", dtype=torch.float32
+    )
+    assert not report["missing_keys"]
+    behind = PLAIN["num_hidden_layers"]
+    assert {layer(name) for name in report["unexpected_keys"]} == {behind, behind + 1}
+    tokens = np.random.default_rng(0).integers(0, PLAIN["vocab_size"], (2, 20))
+    with torch.no_grad():
+        logits, before = loaded(torch.tensor(tokens)).logits, main(torch.tensor(tokens)).logits
+    assert np.abs(Model.load(tmp_path).logits(tokens) - logits.numpy()).max() < TOLERANCE
+    if weights == "float32":
+        assert (logits - before).abs().max() < TOLERANCE
+
+
+def layer(name: str) -> int:
+    return int(name.split(".")[2])
