@@ -36,6 +36,7 @@ __all__ = [
     "mtp_conventions",
     "near",
     "preset_names",
+    "published_figures",
 ]
 
 
@@ -61,6 +62,12 @@ def _preset_table(name: str) -> dict[str, Any]:
         raise ValueError(f"expected a preset, got {name!r}: {near(name, preset_names())}")
     text = (resources.files("minidsv3") / "data" / "models" / f"{name}.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
+
+
+def published_figures(name: str) -> dict[str, Any]:
+    """What was printed about a preset's size, with its source; empty for presets of our own."""
+    figures: dict[str, Any] = _preset_table(name).get("published", {})
+    return figures
 
 
 @lru_cache
@@ -113,8 +120,8 @@ class RopeScaling:
             value = getattr(self, name)
             if not (_is_finite(value) and value > 0) and not (name == "attention_factor" and value is None):
                 said.append(f"expected rope_scaling.{name} to be a number above 0, got {value!r}")
-        if not isinstance(self.truncate, bool):
-            said.append(f"expected rope_scaling.truncate to be true or false, got {self.truncate!r}")
+        if not isinstance(value := getattr(self, "truncate"), bool):  # noqa: B009
+            said.append(f"expected rope_scaling.truncate to be true or false, got {value!r}")
         return said
 
 

@@ -125,10 +125,10 @@ def route(scores_before_activation: Array, bias: Array | None, config: ModelConf
     """
     z = np.asarray(scores_before_activation)
     z = z if z.dtype.kind == "f" else z.astype(np.float32)
-    wrong_bias = bias is not None and np.shape(bias) != z.shape[1:]
-    if z.ndim != 2 or z.shape[1] != config.n_routed_experts or wrong_bias:
+    given = z.shape[1:] if bias is None else np.shape(bias)
+    if z.ndim != 2 or z.shape[1] != config.n_routed_experts or given != z.shape[1:]:
         expected = f"expected scores [T, E={config.n_routed_experts}] and bias [E={config.n_routed_experts}]"
-        raise ValueError(f"{expected}, got {z.shape} and {np.shape(bias)}")
+        raise ValueError(f"{expected}, got {z.shape} and {given}")
     with np.errstate(over="ignore"):
         return choose(Machine(), z, bias, config)[0]
 
