@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from minidsv3.checkpoint.atomic import FilePath
 from minidsv3.checkpoint.config_json import from_hugging_face
-from minidsv3.checkpoint.header import CheckpointError, parse_json
+from minidsv3.checkpoint.header import CheckpointError, parse_json, shown
 from minidsv3.checkpoint.quantisation_config import weight_block
 from minidsv3.checkpoint.safetensors import SafetensorsFile
 from minidsv3.checkpoint.scaled_blocks import blocks_of
@@ -54,6 +54,7 @@ __all__ = [
 ]
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+LONGEST_NAME = 255  # bytes; of a file in most systems
 JSON_LIMIT = 100_000_000  # bytes; V3's index has 9 million
 SCALE = "_scale_inv"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -109,7 +110,7 @@ class Folder:
         got = f"{tensor.dtype} {tensor.shape}"
         if tensor.name.endswith(SCALE) and shape is None:
             weight = tensor.name.removesuffix(SCALE)
-            yield f"{tensor}: expected an FP8 weight {weight!r}, which it scales, got none"
+            yield f"{tensor}: expected an FP8 weight {shown(weight)}, which it scales, got none"
         elif shape is None:
             yield f"{tensor}: expected none of this name by {CONFIG}, got {got}"
         elif tensor.shape != shape or tensor.dtype not in FLOATS:
@@ -122,7 +123,7 @@ class Folder:
         if self.block is None:
             yield f"{weight}: expected quantization_config in {CONFIG}, as for any FP8 weight, got none"
         elif scale is None:
-            yield f"{weight}: expected a scale, {weight.name + SCALE!r}, got none"
+            yield f"{weight}: expected a scale, {shown(weight.name + SCALE)}, got none"
         elif len(weight.shape) != 2:
             yield f"{weight}: expected a matrix, as FP8 weights are, got {weight.shape}"
         else:
@@ -214,10 +215,13 @@ def _open_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]
 
 def _open_shards(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
     weight_map = _weight_map(_inside(folder, INDEX))
+    paths = {
+        name: _inside(folder, name) for name in sorted(set(weight_map.values()))
+    }  # all, before one is read
     files: list[Path] = []
     tensors: dict[str, StoredTensor] = {}
-    for name in sorted(set(weight_map.values())):
-        file = SafetensorsFile(_inside(folder, name))
+    for name, path in paths.items():
+        file = SafetensorsFile(path)
         files.append(file.path)
         for tensor, stored in stored_tensors(file).items():
             if weight_map.get(tensor) != name:  # which also means that no tensor comes twice
@@ -226,23 +230,27 @@ def _open_shards(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor
             tensors[tensor] = stored
     for tensor, name in weight_map.items():
         if tensor not in tensors:
-            raise CheckpointError(f"{folder / name}: expected tensor {tensor!r}, as {INDEX} says, got none")
+            raise CheckpointError(
+                f"{folder / name}: expected tensor {shown(tensor)}, as {INDEX} says, got none"
+            )
     return tuple(files), tensors
 
 
 def _weight_map(index: Path) -> dict[str, str]:
     weight_map = load_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
-        raise CheckpointError(f"{index}: expected weight_map, an object from tensor names to file names")
+        wanted = "weight_map, an object from tensor names to file names"
+        raise CheckpointError(f"{index}: expected {wanted}, got {shown(weight_map)}")
     if strange := [file for file in weight_map.values() if not file.endswith(".safetensors")]:
-        raise CheckpointError(f"{index}: expected names of .safetensors files, got {strange[0]!r}")
+        raise CheckpointError(f"{index}: expected names of .safetensors files, got {shown(strange[0])}")
     return weight_map
 
 
 def _inside(folder: Path, name: str) -> Path:
     """The path of a file of the folder; CheckpointError if the name leads elsewhere."""
-    if name != Path(name).name or "\\" in name or "\0" in name:
-        raise CheckpointError(f"{folder}: expected the bare name of a file in it, got {name!r}")
+    bare = name.isprintable() and name == Path(name).name and "\\" not in name  # no \0, no half a surrogate
+    if not bare or len(name.encode()) > LONGEST_NAME:
+        raise CheckpointError(f"{folder}: expected the bare name of a file in it, got {shown(name)}")
     homes = [folder.resolve()]
     if folder.parent.name == "snapshots":  # the hub's cache: snapshots/REVISION/* are links to blobs/*
         homes.append(folder.resolve().parent.parent / "blobs")

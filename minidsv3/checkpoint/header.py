@@ -91,6 +91,10 @@ def parse_header(text: bytes, data_bytes: int, path: FilePath) -> tuple[dict[str
     """Check a header against the bytes of data that follow; entries in the data's order, and metadata."""
     if not text.startswith(b"{"):  # the format's own rule: no blank before the object
         raise CheckpointError(f"{path}: expected a header that starts with '{{', got {text[:8]!r}")
+    if (
+        not text[-1000:].rstrip().endswith(b"}")
+    ):  # blanks may fill it up; numbers that follow it are no part of it
+        raise CheckpointError(f"{path}: expected a header that ends with '}}' and blanks, got {text[-8:]!r}")
     table = parse_json(text, f"{path}: header")
     metadata = _metadata(table.pop("__metadata__", {}), path)
     entries = {name: _entry(name, fields, path) for name, fields in table.items()}
@@ -116,7 +120,7 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the name {name!r} stands twice")
+        raise ValueError(f"the name {shown(name)} stands twice")
     "".join(fields).encode()  # half a surrogate pair, which JSON can write, is a name in no encoding
     return fields
 
@@ -126,12 +130,14 @@ def _metadata(table: object, path: FilePath) -> dict[str, str]:
         raise CheckpointError(f"{path}: expected __metadata__ to be an object, got {shown(table)}")
     for name, value in table.items():
         if not isinstance(value, str):
-            raise CheckpointError(f"{path}: expected text for {name!r} of __metadata__, got {shown(value)}")
+            raise CheckpointError(
+                f"{path}: expected text for {shown(name)} of __metadata__, got {shown(value)}"
+            )
     return table
 
 
 def _entry(name: str, fields: object, path: FilePath) -> Entry:
-    at = f"{path}: tensor {name!r}"
+    at = f"{path}: tensor {shown(name)}"
     if not isinstance(fields, dict) or fields.keys() != _FIELDS:
         raise CheckpointError(f"{at}: expected the fields dtype, shape and data_offsets, got {shown(fields)}")
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
@@ -163,7 +169,7 @@ def _check_cover(entries: Mapping[str, Entry], data_bytes: int, path: FilePath) 
     for name, entry in entries.items():
         if entry.begin != reached or entry.end > data_bytes:
             raise CheckpointError(
-                f"{path}: tensor {name!r}: expected offsets from {reached}, where the tensor before it ends, "
+                f"{path}: tensor {shown(name)}: expected offsets from {reached}, where the one before it ends, "
                 f"within {data_bytes} bytes of data, got [{entry.begin}, {entry.end}]"
             )
         reached = entry.end
@@ -175,6 +181,8 @@ def _check_cover(entries: Mapping[str, Entry], data_bytes: int, path: FilePath) 
 
 def shown(value: object) -> str:
     """Show a value for an error message, cut where it is long."""
+    if isinstance(value, str) and len(value) > 80:
+        return f"{value[:80]!r}…"
     try:
         text = repr(value)
     except RecursionError:  # lists in lists in lists

@@ -43,6 +43,7 @@ from minidsv3.checkpoint.header import (
     Entry,
     Header,
     parse_header,
+    shown,
 )
 from minidsv3.numerics import BF16, E4M3, E5M2
 
@@ -110,7 +111,7 @@ class SafetensorsFile:
         array: Tensor = flat.reshape(entry.shape)
         if entry.dtype == "BOOL" and count and (most := array.view(np.uint8).max()) > 1:
             raise CheckpointError(
-                f"{self.path}: tensor {name!r}: expected bytes 0 and 1 for BOOL, got {most}"
+                f"{self.path}: tensor {shown(name)}: expected bytes 0 and 1 for BOOL, got {most}"
             )
         array.flags.writeable = False
         return array
@@ -203,14 +204,14 @@ def _kind(name: str, source: Source) -> tuple[str, tuple[int, ...]]:
     if isinstance(source, Coded):
         if source.dtype not in CODED or source.codes.dtype != DTYPES[source.dtype]:
             raise ValueError(
-                f"tensor {name!r}: expected codes of one of {CODED} in unsigned integers of its width, "
+                f"tensor {shown(name)}: expected codes of one of {CODED} in unsigned integers of its width, "
                 f"got {source.codes.dtype} for {source.dtype}"
             )
         return source.dtype, source.codes.shape
     dtype = source.dtype.newbyteorder("<")
     if name == "__metadata__" or dtype not in _WRITTEN_AS:
         raise ValueError(
-            f"tensor {name!r}: expected a name and one of {sorted(map(str, _WRITTEN_AS))}, got {dtype}"
+            f"tensor {shown(name)}: expected a name and one of {sorted(map(str, _WRITTEN_AS))}, got {dtype}"
         )
     return _WRITTEN_AS[dtype], source.shape
 
@@ -220,7 +221,7 @@ def _bytes_of(name: str, source: Source, entry: Entry) -> memoryview:
         source = source.make()
         if source.shape != entry.shape or source.dtype.newbyteorder("<") != DTYPES[entry.dtype]:
             got = f"{source.dtype} {source.shape}"
-            raise ValueError(f"tensor {name!r}: expected {DTYPES[entry.dtype]} {entry.shape}, got {got}")
+            raise ValueError(f"tensor {shown(name)}: expected {DTYPES[entry.dtype]} {entry.shape}, got {got}")
     array = source.codes if isinstance(source, Coded) else source
     little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
     # ascontiguousarray would make a number an array of one, hence reshape

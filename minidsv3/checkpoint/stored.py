@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minidsv3.checkpoint.header import DTYPES, CheckpointError
+from minidsv3.checkpoint.header import DTYPES, CheckpointError, shown
 from minidsv3.checkpoint.safetensors import SafetensorsFile
 from minidsv3.checkpoint.scaled_blocks import decode_rows, finite_codes
 from minidsv3.numerics import E4M3, E5M2
@@ -199,7 +199,7 @@ class StoredTensor:
             done += got
 
     def __str__(self) -> str:
-        return f"{self.path}: tensor {self.name!r}"
+        return f"{self.path}: tensor {shown(self.name)}"
 
 
 def stored_tensors(file: SafetensorsFile) -> dict[str, StoredTensor]:
