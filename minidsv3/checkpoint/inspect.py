@@ -73,7 +73,7 @@ Progress = Callable[[int, int, str], None]  # bytes read, bytes to read, the ten
 class Finding(NamedTuple):
     """Something that is not as it should be."""
 
-    kind: str  # missing, extra, shape, dtype, scale, numbers, copy, count
+    kind: str  # missing, extra, shape, dtype, scale, numbers, copy
     tensor: str
     expected: str
     got: str
@@ -248,9 +248,6 @@ def _of_official(path: Path) -> Inspection:
 
 def _against_config(found: Inspection, config: ModelConfig) -> Iterator[Finding]:
     """Names, shapes, formats and scales."""
-    if too_many := _too_many(found, config):
-        yield too_many
-        return
     wanted, copies = config.tensor_shapes(), mtp_copies(config)
     for name, tensor in found.tensors.items():
         if name.endswith(SCALE):
@@ -260,19 +257,6 @@ def _against_config(found: Inspection, config: ModelConfig) -> Iterator[Finding]
     for name, shape in wanted.items():
         if name not in found.tensors:
             yield Finding("missing", name, f"{list(shape)}", "none", str(found.path))
-
-
-def _too_many(found: Inspection, config: ModelConfig) -> Finding | None:
-    """A config that asks for far more tensors than there are; they are then not listed one by one."""
-    layers = config.n_layers + config.n_mtp_layers
-    wanted = layers + 3 * config.n_routed_experts * (
-        layers - config.n_dense_layers
-    )  # too few by some a layer
-    if wanted <= 10 * len(found.tensors) + 1000:
-        return None
-    sizes = f"{layers} layers of {config.n_routed_experts} experts"
-    expected = f"over {wanted} tensors for {sizes} by config.json"
-    return Finding("count", "*", expected, str(len(found.tensors)), str(found.path))
 
 
 def _tensor(found: Inspection, tensor: Parted, shape: tuple[int, ...] | None) -> Iterator[Finding]:

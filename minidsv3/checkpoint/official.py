@@ -159,6 +159,7 @@ def open_official(folder: FilePath) -> OfficialFolder:
     files = _files(folder)
     config, table = _config(folder)
     of_rank = [_by_published_name(stored_tensors(SafetensorsFile(path)), path) for path in files]
+    _check_size(config, sum(map(len, of_rank)), folder)
     stored = {name: _join(name, of_rank, files, config.n_routed_experts) for name in _names(of_rank)}
     scaled = any(name.endswith(SCALE) for name in stored)
     block = (config.fp8_block, config.fp8_block) if scaled else None
@@ -213,6 +214,14 @@ def _by_published_name(tensors: Mapping[str, StoredTensor], path: Path) -> dict[
         except ValueError as error:
             raise CheckpointError(f"{path}: {error}") from None
     return found
+
+
+def _check_size(config: ModelConfig, held: int, folder: Path) -> None:
+    """Refuse a config that asks for far more tensors than there are, before they are listed one by one."""
+    wanted = config.n_layers + 3 * config.n_routed_experts * (config.n_layers - config.n_dense_layers)
+    if wanted > 10 * held + 1000:
+        sizes = f"{config.n_layers} layers of {config.n_routed_experts} experts"
+        raise CheckpointError(f"{folder}: expected over {wanted} tensors for {sizes} by {CONFIG}, got {held}")
 
 
 def _names(of_rank: list[dict[str, StoredTensor]]) -> list[str]:

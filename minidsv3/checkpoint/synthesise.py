@@ -111,7 +111,8 @@ def files_of(config: ModelConfig, slots: Mapping[str, Slot], files: int | None =
     for number, section in sections.items():
         tail = {name: slot for name, slot in section.items() if number > 1 and _is_extra(name)}
         body = {name: slot for name, slot in section.items() if name not in tail}
-        groups += _equal(body, math.ceil(sum(slot.nbytes for slot in body.values()) / FILE_BYTES))
+        count = math.ceil(sum(slot.nbytes for slot in body.values()) / FILE_BYTES)
+        groups += _equal(body, min(count, len(_weights(body))))
         groups[-1] |= tail
     whole = sum(slot.nbytes for slot in slots.values())
     return in_files([ordered] if whole <= FILE_BYTES else groups)
@@ -134,9 +135,14 @@ def _mtp_extras_last(config: ModelConfig, slots: Mapping[str, Slot]) -> dict[str
     return {name: slots[name] for name in sorted(slots, key=lambda name: keys[name])}
 
 
+def _weights(slots: Mapping[str, Slot]) -> list[str]:
+    """All but the scales, which go where their weights go."""
+    return [name for name in slots if not (name.endswith(SCALE) and name.removesuffix(SCALE) in slots)]
+
+
 def _equal(slots: Mapping[str, Slot], count: int) -> list[dict[str, Slot]]:
     """Cut into so many groups of about the same bytes; a scale stays with its weight."""
-    weights = [name for name in slots if not (name.endswith(SCALE) and name.removesuffix(SCALE) in slots)]
+    weights = _weights(slots)
     if not 1 <= count <= len(weights):
         raise ValueError(f"expected from 1 to {len(weights)} files for {len(weights)} weights, got {count}")
     groups: list[dict[str, Slot]] = []

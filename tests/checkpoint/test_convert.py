@@ -213,6 +213,7 @@ def test_requests_that_make_no_sense(
         ("config", "expected dim as hugging_face_config.json beside it says, 16, got 17"),
         ("no config", "expected config.json with the fields of DeepSeek's ModelArgs, got none"),
         ("short", "bytes of data"),
+        ("huge", "expected over 12000002 tensors for 2 layers of 4000000 experts"),
     ],
 )
 def test_damaged_ranks(damage: str, message: str, sources: dict[str, Path], tmp_path: Path) -> None:
@@ -225,6 +226,9 @@ def test_damaged_ranks(damage: str, message: str, sources: dict[str, Path], tmp_
         shutil.copy(last, own / "model0-mp1.safetensors")
     elif damage == "config":
         config.write_text(config.read_text().replace('"dim": 16', '"dim": 17'))
+    elif damage == "huge":
+        (own / "hugging_face_config.json").unlink()
+        config.write_text(config.read_text().replace('"n_routed_experts": 8', '"n_routed_experts": 4000000'))
     elif damage == "no config":
         config.unlink()
     else:
