@@ -91,9 +91,7 @@ def parse_header(text: bytes, data_bytes: int, path: FilePath) -> tuple[dict[str
     """Check a header against the bytes of data that follow; entries in the data's order, and metadata."""
     if not text.startswith(b"{"):  # the format's own rule: no blank before the object
         raise CheckpointError(f"{path}: expected a header that starts with '{{', got {text[:8]!r}")
-    if (
-        not text[-1000:].rstrip().endswith(b"}")
-    ):  # blanks may fill it up; numbers that follow it are no part of it
+    if not text.rstrip().endswith(b"}"):  # blanks may fill it up; a length into the numbers ends here
         raise CheckpointError(f"{path}: expected a header that ends with '}}' and blanks, got {text[-8:]!r}")
     table = parse_json(text, f"{path}: header")
     metadata = _metadata(table.pop("__metadata__", {}), path)
@@ -169,7 +167,7 @@ def _check_cover(entries: Mapping[str, Entry], data_bytes: int, path: FilePath) 
     for name, entry in entries.items():
         if entry.begin != reached or entry.end > data_bytes:
             raise CheckpointError(
-                f"{path}: tensor {shown(name)}: expected offsets from {reached}, where the one before it ends, "
+                f"{path}: tensor {shown(name)}: expected offsets from {reached}, where another ends, "
                 f"within {data_bytes} bytes of data, got [{entry.begin}, {entry.end}]"
             )
         reached = entry.end

@@ -32,7 +32,7 @@ from minidsv3.numerics import BF16, E4M3, E5M2
 
 Draw = random.Random
 CASES = {"file": 7000, "index": 2000, "config": 500, "shard": 500}
-SOME = {"file": 900, "index": 350, "config": 150, "shard": 100}
+SOME = {"file": 900, "index": 400, "config": 100, "shard": 100}
 SECONDS = 5.0  # a case takes milliseconds; this much would be a hang
 SPARE = 150_000  # bytes beside the numbers: a header's objects, a message, a traceback
 
@@ -245,13 +245,13 @@ TINY = ModelConfig(
     dim=12,
     inter_dim=10,
     moe_inter_dim=6,
-    n_layers=2,
-    n_dense_layers=1,
+    n_layers=1,
+    n_dense_layers=0,
     n_heads=2,
-    n_routed_experts=4,
+    n_routed_experts=2,
     n_shared_experts=1,
-    n_activated_experts=2,
-    n_expert_groups=2,
+    n_activated_experts=1,
+    n_expert_groups=1,
     n_limited_groups=1,
     route_scale=2.5,
     kv_lora_rank=5,
@@ -268,7 +268,7 @@ def sound_folder(folder: Path) -> dict[str, np.ndarray]:
     """An FP8 folder of several files, beside it one that no index may lead to, in it a link to that."""
     draw = np.random.default_rng(0)
     tensors = {n: draw.standard_normal(shape, np.float32) for n, shape in TINY.tensor_shapes().items()}
-    write_folder(folder, TINY, tensors, "fp8", mtp_copies=True, shard_bytes=1500, block=4)
+    write_folder(folder, TINY, tensors, "fp8", mtp_copies=True, shard_bytes=900, block=4)
     shutil.copy(open_folder(folder).files[0], folder.parent / "x.safetensors")
     (folder / "link.safetensors").symlink_to(folder.parent / "x.safetensors")
     return read_folder(folder)[1]
@@ -326,7 +326,7 @@ def run_folders(folder: Path, kind: str, cases: int, watch: Watch) -> None:
             same = [np.array_equal(came[name], wanted[name], equal_nan=True) for name in came]
             assert all(same) or kind == "shard"  # where numbers themselves may have changed
             left = {name.split(".")[2] for name in wanted.keys() - came.keys()}
-            assert left <= {"2"}  # a config without the MTP module, at most
+            assert left <= {"1"}  # a config without the MTP module, at most
         file.write_bytes(sound)
 
 

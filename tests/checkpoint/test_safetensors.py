@@ -100,11 +100,13 @@ def test_other_number_formats_are_not_written(tmp_path, array):
 
 
 LIES = {
-    "no JSON": (b"{", "expected JSON"),
+    "no JSON": (b"{}}", "expected JSON"),
+    "no end": (b'{"w": {}', "ends with"),
+    "an end in the numbers": (b'{"w": {}}   \0', r"ends with .* got .*\\x00"),
     "no object": (b"[]", "starts with"),
     "blank first": (b" {}", "starts with"),
     "no UTF-8": (b'{"\xff": 1}', "UTF-8"),
-    "deep": (b'{"a":' + b"[" * 100_000, "expected JSON"),
+    "deep": (b'{"a":' + b"[" * 100_000 + b"}", "expected JSON"),
     "long number": (b'{"a":' + b"1" * 5000 + b"}", "expected JSON"),
     "twice": (b'{"a": 1, "a": 1}', "twice"),
     "half a surrogate": (rb'{"\ud800": 1}', "surrogates"),
