@@ -5,8 +5,10 @@ and prices a training step and a decode step. Everything is left in a run folder
 on after Ctrl-C or a kill, bit for bit. The number of steps is fixed by the preset, so a run repeats bit for
 bit too.
 
+With `--extend` the context of a finished run, or of any model folder, grows by YaRN and training in phases.
+
 Does: options and the order of the stages. Does not: the stages (`run_preparing`, `run_training`,
-`run_results`).
+`run_results`, `run_comparing`, `run_extending`).
 
 Next: minidsv3.cli.terminal
 """
@@ -29,6 +31,8 @@ EXAMPLES = [
     "minidsv3 run --steps 20 --set n_mtp_layers=2 --json",
     "minidsv3 run --precision fp8          # V3's recipe: FP8 products in tiles, BF16 between them",
     "minidsv3 run --compare bf16,fp8       # the same run in both; loss curves side by side",
+    "minidsv3 run --preset needle          # learns to find needles in haystacks, which it makes itself",
+    "minidsv3 run --extend runs/needle-0   # YaRN, and two phases of training at growing length",
 ]
 COMPARISON = "comparison.json"  # in the folder that holds the runs of a comparison
 
@@ -60,6 +64,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (runs/PRESET-0, -1, …)")
     where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this folder")
+    parser.add_argument(
+        "--extend",
+        type=Path,
+        metavar="RUN",
+        help="extend a finished run's context (or a model folder's, with --text) by the preset's recipe; "
+        "here --steps counts each phase, --set changes factor, phases, learning_rate, …",
+    )
     parser.add_argument("--hardware", default="h800", help="a name or a file to price on (h800)")
     parser.add_argument("--json", action="store_true", help="print report.json and the folder, not text")
 
@@ -74,6 +85,8 @@ def main(args: argparse.Namespace) -> int:
 
     _check_resume(args)
     console, hardware = talk(), load_hardware(args.hardware)
+    if args.extend or _extension(args.resume):
+        return _extend(args, console)
     if args.compare is not None or (args.resume and (args.resume / COMPARISON).is_file()):
         return _compare(args, console, hardware)
     out: Path | None = args.resume
@@ -101,7 +114,7 @@ def _check_resume(args: argparse.Namespace) -> None:
     """A resumed run has its plan already."""
     given = [
         f"--{name}"
-        for name in ("text", "preset", "seed", "steps", "minutes", "set", "precision", "compare")
+        for name in ("text", "preset", "seed", "steps", "minutes", "set", "precision", "compare", "extend")
         if getattr(args, name) not in (None, [])
     ]
     if args.resume and given:
@@ -154,6 +167,77 @@ def _compare(args: argparse.Namespace, console: Any, hardware: Any) -> int:
     else:
         results().print(comparison_page(table, curves.losses, curves.relative))
     return 0
+
+
+def _extension(path: Path | None) -> Path | None:
+    """The extended run that `--resume` means, if it means one."""
+    from minidsv3.cli.run_extending import the_extension
+
+    return the_extension(path) if path else None
+
+
+def _extend(args: argparse.Namespace, console: Any) -> int:
+    """Phase after phase, then the measuring; 130 after Ctrl-C, with everything so far saved."""
+    from minidsv3.cli.run_extended import finish_extension
+    from minidsv3.cli.run_extending import begin_extension, reopen_extension
+
+    out = _extension(args.resume)
+    try:
+        if out:
+            extension = reopen_extension(out)
+            console.print(f"resuming {out}")
+        else:
+            settings = _extend_settings(args)
+            out = settings.out
+            extension = begin_extension(settings, console)
+            console.print(f"run folder: {out}")
+        if not extension.train(console):
+            return _interrupted(out)
+        report = finish_extension(extension, console)
+    except KeyboardInterrupt:
+        return _interrupted(out)
+    except OSError as error:
+        hint = f"; go on with: minidsv3 run --resume {out}" if out and _can_go_on(out) else ""
+        raise EnvironmentProblem(f"could not write: {error}{hint}") from error
+    _print_extended(args, extension, report)
+    return 0
+
+
+def _extend_settings(args: argparse.Namespace) -> Any:
+    from minidsv3.cli.run_extending import ExtendSettings
+    from minidsv3.training import free_run_path
+
+    for name in ("minutes", "precision", "compare"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"expected --extend without --{name}, got both")
+    if (args.seed or 0) < 0:
+        raise ValueError(f"expected --seed >= 0, got {args.seed}")
+    base = args.extend.resolve()
+    name = base.parent.name if base.name == "model" else base.name
+    return ExtendSettings(
+        base=args.extend,
+        out=args.out or free_run_path("runs", f"{name}-extended"),
+        text=tuple(args.text),
+        preset=args.preset,
+        seed=args.seed,
+        steps=args.steps,
+        changes=tuple(args.set),
+    )
+
+
+def _print_extended(args: argparse.Namespace, extension: Any, report: dict[str, Any]) -> None:
+    from minidsv3.cli.terminal import print_json, results
+    from minidsv3.show.context import context_page
+
+    path = extension.run.path
+    if args.json:
+        print_json(report | {"folder": str(path)})
+        return
+    console = results()
+    console.print(context_page(report, extension.run.metrics()))
+    console.print(f"\nleft in {path}: model/, phase-1/ …, report.txt, report.svg, report.json, metrics.jsonl")
+    if report["needle"]:
+        console.print(f"next: minidsv3 show needle --model {path}")
 
 
 def _interrupted(out: Path | None) -> int:

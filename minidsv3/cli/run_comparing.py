@@ -10,7 +10,7 @@ Does: begin, resume, compare. Does not: draw (`minidsv3.show.comparison`).
     >>> smooth([4.0, 2.0, 2.0], 0.5)
     [4.0, 2.6666666666666665, 2.2857142857142856]
 
-Next: minidsv3.cli.predict
+Next: minidsv3.cli.run_extending
 """
 
 import json

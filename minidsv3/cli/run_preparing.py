@@ -46,7 +46,9 @@ from minidsv3.training import (
 )
 from minidsv3.training.run_folder import checkpoint_step
 
-__all__ = ["Settings", "begin", "configure", "reopen"]
+__all__ = [
+    "Settings", "begin", "check_laptop_size", "configure", "plain_value", "reopen", "report_plan",
+]  # fmt: skip
 
 CALIBRATION_STEPS = 4
 # what the end of a run wants to know of its start
@@ -134,7 +136,7 @@ def configure(settings: Settings) -> tuple[ModelConfig, TrainConfig]:
         if name not in names[ModelConfig] | names[TrainConfig]:
             known = sorted(names[ModelConfig] | names[TrainConfig])
             raise ValueError(f"--set: unknown field {name!r}: {near(name, known)}")
-        (model if name in names[ModelConfig] else training)[name] = _value(text)
+        (model if name in names[ModelConfig] else training)[name] = plain_value(text)
     if settings.minutes is not None and not 0 < settings.minutes < 10_000:
         raise ValueError(f"expected --minutes above 0 and below 10000, got {settings.minutes:g}")
     if (named := Path(str(training.get("precision", "")))).suffix == ".toml":
@@ -144,19 +146,21 @@ def configure(settings: Settings) -> tuple[ModelConfig, TrainConfig]:
     if settings.steps is not None:
         given = {name: training[name] for name in ("warmup_steps", "ramp_steps") if name in training}
         plan = replace(plan_for_steps(plan, settings.steps), **given)
-    _check_laptop_size(config, plan)
+    check_laptop_size(config, plan)
     Machine(precision=plan.precision, accumulate=plan.accumulate)  # what cannot be is told before any work
     return config, plan
 
 
-def _value(text: str) -> Any:
+def plain_value(text: str) -> Any:
+    """What a user wrote behind FIELD=: JSON if it is that, else text."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
 
 
-def _check_laptop_size(config: ModelConfig, plan: TrainConfig) -> None:
+def check_laptop_size(config: ModelConfig, plan: TrainConfig) -> None:
+    """ValueError for a model or a batch that takes more memory than a laptop has."""
     counts, tokens = config.parameter_counts(), plan.batch_sequences * plan.seq_len
     total = counts["total"] + counts["mtp"]
     if total > MOST_PARAMETERS or tokens > MOST_TOKENS:

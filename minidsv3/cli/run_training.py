@@ -54,17 +54,19 @@ def train(run: RunFolder, trainer: Trainer, talk: Console) -> bool:
             if not trainer.finished or trainer.steps_done > first:  # a damaged one of this step is replaced
                 run.save(trainer)
     except Diverged as error:
-        lower = f"minidsv3 run --set learning_rate={run.plan.learning_rate / 2:g}"
+        extension = run.facts.get("extension")
+        command = f"minidsv3 run --extend {extension['of']}" if extension else "minidsv3 run"
+        lower = f"{command} --set learning_rate={run.plan.learning_rate / 2:g}"
         advice = f"a resumed run takes the same steps and stops here again; try a lower rate: {lower}"
         raise EnvironmentProblem(f"training stopped: {error}\n{_what_is_kept(run)}; {advice}") from error
     except OSError as error:
         raise EnvironmentProblem(
             f"could not write to the run folder: {error}\n"
-            f"{_what_is_kept(run)}; go on with: minidsv3 run --resume {run.path}"
+            f"{_what_is_kept(run)}; go on with: minidsv3 run --resume {run.whole}"
         ) from error
     except CrewFailed as error:
         raise EnvironmentProblem(
-            f"training stopped: {error}\n{_what_is_kept(run)}; go on with: minidsv3 run --resume {run.path}"
+            f"training stopped: {error}\n{_what_is_kept(run)}; go on with: minidsv3 run --resume {run.whole}"
         ) from error
     finally:
         trainer.close()

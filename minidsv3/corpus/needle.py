@@ -1,9 +1,9 @@
 """Needles in haystacks: documents in which a fact stands once, and which ask for it at the end.
 
-A haystack is a few plain sentences over and over. A needle, put anywhere between two words of it, is a name
-and the word that belongs to it, closed by the name: `Ke ma Ke`. Behind a full stop come questions: `? Ke`
-has one right answer, `ma`. Every word is one token of a tokenizer that learned from such text, so that lengths and depths are
-exact to the token.
+A haystack is a few plain sentences, round and round. A needle, put anywhere between two words of it, is a
+name and the word that belongs to it, closed by the name: `Ke ma Ke`. Behind a full stop come questions:
+`? Ke` has one right answer, `ma`. Every word is one token of a tokenizer that learned from such text, so
+that lengths and depths are exact to the token.
 
 A document to learn from has several needles and asks for them again and again, so that a small model learns
 to retrieve in minutes; one to test asks once for a needle at a given depth, from 0, the beginning, to 1,
@@ -11,11 +11,11 @@ the last place in front of the question, with others as distractors. All words a
 
 >>> stack = haystack(24, 0.5, np.random.default_rng(0), distractors=1)
 >>> spoken(stack.words)
-' the sun is warm all birds fly south De gu De Lo lu Lo all birds fly south the grass . ? De'
+' the sun is warm here we go there De gu De Lo lu Lo and back again the wind is . ? De'
 >>> WORDS[stack.answer], stack.at
 ('gu', 9)
 >>> spoken(document(32, np.random.default_rng(3), needles=2))  # doctest: +ELLIPSIS
-' there and back again the road is long Xo za Xo ... the wind . ? Xo za ? Se ku'
+' back again the wind is cold the road Xo za Xo ... come out . ? Xo za ? Se ku'
 
 Next: minidsv3.corpus.batches
 """
@@ -107,17 +107,13 @@ def documents(count: int, length: int, rng: np.random.Generator) -> Words:
 
 
 def _filled(body: Words, rng: np.random.Generator) -> Words:
-    """Sentences in every place that is still free, -1; they go on behind a needle.  The same array."""
-    free = body < 0
-    wanted, flow = int(free.sum()), list[int]()
-    for sentence in rng.integers(0, len(_NUMBERED), wanted // _SHORTEST + 1):
-        flow += _NUMBERED[sentence]
-    body[free] = flow[:wanted]
+    """Sentences, from any word on, in every place that is still free, -1.  The same array."""
+    free = np.flatnonzero(body < 0)
+    body[free] = _ROUND[(int(rng.integers(len(_ROUND))) + np.arange(len(free))) % len(_ROUND)]
     return body
 
 
-_NUMBERED = [[WORDS.index(word) for word in sentence.split()] for sentence in SENTENCES]
-_SHORTEST = min(map(len, _NUMBERED))
+_ROUND = np.array([WORDS.index(word) for sentence in SENTENCES for word in sentence.split()])
 
 
 def spoken(words: Words) -> str:

@@ -13,7 +13,7 @@ Does: lay out. Does not: measure anything.
     main head      2.000  ############
     gzip -9        4.000  ########################
 
-Next: minidsv3.show.comparison
+Next: minidsv3.show.needle
 """
 
 from collections.abc import Mapping, Sequence

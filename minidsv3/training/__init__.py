@@ -5,6 +5,7 @@
 *Schedule*: what each step does. *Gradients*: of a batch, on all cores. *Optimizer*: AdamW, the sign rule,
 the moving average. *Trainer*: the loop and its state. *Evaluation*: bits per byte on text held out.
 *Preparation*: from text to a stream of tokens. *Run folder*: everything a run needs to go on after a kill.
+*Extension*: the same model at longer context. *Retrieval*: needles in haystacks.
 
 Does: train on one computer, resumable bit for bit. Does not: print, draw, generate text, price anything.
 
@@ -17,6 +18,7 @@ Next: minidsv3.training.schedule
 """
 
 from minidsv3.training.evaluation import Evaluation, compressed_bits_per_byte, evaluate
+from minidsv3.training.extension import bits_by_position, extended_config, phase_plan, token_sizes
 from minidsv3.training.optimizer import Optimizer, max_violation
 from minidsv3.training.preparation import (
     Prepared,
@@ -27,6 +29,7 @@ from minidsv3.training.preparation import (
     read_text,
     train_tokenizer,
 )
+from minidsv3.training.retrieval import retrieval
 from minidsv3.training.run_folder import RunFolder, check_new, free_run_path, newest_run
 from minidsv3.training.schedule import Schedule
 from minidsv3.training.trainer import Diverged, StepReport, Trainer
@@ -41,15 +44,20 @@ __all__ = [
     "SplitText",
     "StepReport",
     "Trainer",
+    "bits_by_position",
     "check_new",
     "compressed_bits_per_byte",
     "evaluate",
+    "extended_config",
     "free_run_path",
     "made_text",
     "max_violation",
     "newest_run",
+    "phase_plan",
     "plan_for_steps",
     "prepare",
     "read_text",
+    "retrieval",
+    "token_sizes",
     "train_tokenizer",
 ]

@@ -21,8 +21,8 @@ Does: configs, plans, the measure. Does not: train (`Trainer` does), choose the 
 Next: minidsv3.training.retrieval
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,10 @@ from minidsv3.machine import Machine
 from minidsv3.machine.parallel import run_shards, workers
 from minidsv3.model.parameters import Parameters
 from minidsv3.model.transformer import all_logits
+from minidsv3.tokenizer import Tokenizer
 from minidsv3.training.gradients import shares
 
-__all__ = ["bits_by_position", "extended_config", "joined", "phase_plan", "under"]
+__all__ = ["Positions", "bits_by_position", "extended_config", "phase_plan", "token_sizes", "under"]
 
 MOST_TOKENS = 65_536  # of held-out text that are evaluated
 MOST_LOGITS = 1 << 24  # computed together
@@ -76,23 +77,46 @@ def under(parameters: Parameters, config: ModelConfig) -> Parameters:
     return Parameters(config, parameters.buffer)
 
 
-def joined(documents: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
-    """Held-out documents behind each other, as training packs them.  -> [S]"""
-    return np.concatenate(documents)
+@dataclass(frozen=True)
+class Positions:
+    """Bits of what stands at stretches of positions, and its bytes.  edges: [n + 1], bits and sizes: [n]."""
+
+    edges: list[int]
+    bits: list[float]
+    sizes: list[int]
+
+    @property
+    def bits_per_byte(self) -> list[float]:
+        """Of each stretch."""
+        return [bits / max(size, 1) for bits, size in zip(self.bits, self.sizes, strict=True)]
+
+    @property
+    def overall(self) -> float:
+        """Of all positions."""
+        return sum(self.bits) / max(sum(self.sizes), 1)
+
+
+def token_sizes(tokenizer: Tokenizer, vocab_size: int) -> NDArray[np.int64]:
+    """Bytes that each token stands for; none for markers, and for ids beyond the tokenizer's.  -> [V]"""
+    sizes = np.zeros(vocab_size, np.int64)
+    spelled = [len(data) for data in tokenizer.vocabulary.token_bytes()]
+    sizes[: len(spelled)] = spelled
+    sizes[[token.id for token in tokenizer.vocabulary.added]] = 0
+    return sizes
 
 
 def bits_by_position(
     parameters: Parameters,
     stream: NDArray[np.int32],
-    token_bytes: NDArray[np.int64],
+    sizes: NDArray[np.int64],
     T: int,
     width: int,
     progress: Callable[[int], None] = lambda windows: None,
-) -> list[float]:
-    """Bits per byte of the main head at positions 0 .. width, width .. 2 width, … of windows of T tokens.
+) -> Positions:
+    """What the main head pays at positions 0 .. width, width .. 2 width, … of windows of T tokens.
 
-    stream: [S] held-out ids, S > T; token_bytes: [V] bytes that each token stands for. The last stretch may
-    be shorter. progress: told how many windows are done.
+    stream: [S] held-out ids, documents behind each other, S > T; sizes: [V] bytes that each token stands for.
+    The last stretch may be shorter. progress: told how many windows are done.
     """
     count = min((len(stream) - 1) // T, max(MOST_TOKENS // T, 1))
     if count < 1:
@@ -109,10 +133,10 @@ def bits_by_position(
             progress(len(groups[g]))
 
     run_shards(shard, len(parts), len(parts))
-    size = token_bytes[rows[:, 1:]].sum(axis=0)  # [T]
     starts = np.arange(0, T, width)
-    sums = np.add.reduceat(bits.sum(axis=0), starts) / np.maximum(np.add.reduceat(size, starts), 1)
-    return [float(value) for value in sums]
+    size = np.add.reduceat(sizes[rows[:, 1:]].sum(axis=0), starts)  # [n]
+    sums = np.add.reduceat(bits.sum(axis=0), starts)  # [n]
+    return Positions([*starts.tolist(), T], sums.tolist(), size.tolist())
 
 
 def _bits(parameters: Parameters, rows: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -5,6 +5,8 @@
     data.safetensors  the packed stream, held-out ids and where each held-out document begins
     metrics.jsonl     one JSON object a step
     checkpoints/step-000100/   the trainer's state; the last two are kept
+    start/            the weights it begins from, where these are not random ones
+    phase-1/, -2/     of a context extension: a run for each phase, whole in itself
     model/            the finished model in Hugging Face's layout; report.txt, report.svg, report.json
 
 A folder with a run.json can be resumed with nothing else at hand. A checkpoint is there whole or not at
@@ -31,7 +33,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from minidsv3.checkpoint import read_safetensors, replacing, write_folder, write_safetensors
+from minidsv3.checkpoint import read_folder, read_safetensors, replacing, write_folder, write_safetensors
 from minidsv3.config import ModelConfig, TrainConfig
 from minidsv3.model.parameters import Parameters
 from minidsv3.tokenizer import Tokenizer
@@ -41,6 +43,7 @@ from minidsv3.training.trainer import StepReport, Trainer
 __all__ = ["RunFolder", "check_new", "free_run_path", "newest_run"]
 
 SCHEMA = "minidsv3.run/1"
+START = "start"  # the weights to begin from
 KEPT = 2  # checkpoints
 _STEP = re.compile(r"step-(\d{6,})")
 
@@ -65,19 +68,23 @@ class RunFolder:
         tokenizer: Tokenizer,
         data: Prepared,
         facts: Mapping[str, Any],
+        start: Parameters | None = None,
     ) -> Self:
-        """Make the folder of a new run; it must not exist, or be empty.  facts: plain values for run.json."""
+        """Make the folder of a new run; it must not exist, or be empty.
+
+        facts: plain values for run.json; start: weights to begin from, in place of random ones.
+        """
         self = cls(Path(path), config, plan, dict(facts) | {"held_out_names": data.held_out_names})
         check_new(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         try:
+            if start is not None:
+                write_folder(self.path / START, start.config, dict(start))
             self._write_start(tokenizer, data)
         except (
             BaseException
         ):  # a full disk, Ctrl-C: half a start is of no use, and in the way of the next try
-            for path in self.path.iterdir():
-                path.unlink()
-            self.path.rmdir()
+            shutil.rmtree(self.path)
             raise
         return self
 
@@ -172,7 +179,23 @@ class RunFolder:
         if problem is not None:
             raise ValueError(f"{self.path}: no checkpoint can be read: {problem}") from problem
         self.cut_metrics(0)
-        return Trainer(self.config, self.plan, stream)
+        trainer = Trainer(self.config, self.plan, stream)
+        if (self.path / START).is_dir():
+            trainer.begin_from(self.weights(START))
+        return trainer
+
+    def weights(self, name: str) -> Parameters:
+        """The weights of a model folder of the run, `start` or `model`, under the run's config."""
+        _, tensors = read_folder(self.path / name)
+        parameters = Parameters(self.config)
+        for tensor, view in parameters.items():
+            view[...] = tensors[tensor]
+        return parameters
+
+    @property
+    def whole(self) -> Path:
+        """What `--resume` goes on with: the folder itself, or that of the extension it is a phase of."""
+        return self.path.parent if "phase" in self.facts else self.path
 
     # ---- metrics ----
 
