@@ -14,7 +14,7 @@ This is a way of writing only: nothing is compressed or merged here.
 >>> BYTE_TOKENS[:3], len(BYTE_TOKENS)
 (('!', '"', '#'), 256)
 
-Next: minidsv3.tokenizer.classes
+Next: minidsv3.tokenizer.newer
 """
 
 _PRINTABLE = [

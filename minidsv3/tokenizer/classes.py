@@ -11,7 +11,7 @@ Small letters stand for the same kinds inside the three ranges that the second s
 (CJK ideographs, Hiragana, Katakana), so that one string answers every question `pieces` asks.
 
 White space leaves out U+001C-U+001F, which Python's own `\\s` counts and the pattern does not. The tables
-are those of the running Python's Unicode; a newer Unicode assigns code points that an older one calls C.
+are those of the running Python's Unicode, brought to Unicode 16 (`newer`); what came later is called C.
 Writing the full string takes 0.3 s, so it is done when the first such text comes, not at import.
 
 Patterns of other tokenizers ask for more: `members` answers for any general category (`L`, `Lu`,
@@ -36,6 +36,8 @@ import sys
 import unicodedata
 from functools import lru_cache
 
+from .newer import NEWER
+
 CodePoints = tuple[tuple[int, int], ...]  # ascending ranges: first code point, one past the last
 CODE_POINTS = sys.maxunicode + 1
 
@@ -48,7 +50,7 @@ _BLANK_CONTROLS = (0x09, 0x0B, 0x0C, 0x85)
 @lru_cache(maxsize=3)
 def kinds(size: int) -> str:
     """Write the kind of each of the first `size` code points: one letter each."""
-    letters = [category[0] for category in map(unicodedata.category, map(chr, range(size)))]
+    letters = [category[0] for category in _names(size)]
     for code in _BLANK_CONTROLS[: 3 if size <= 0x85 else 4]:
         letters[code] = "W"
     for code in b"\r\n":
@@ -56,6 +58,17 @@ def kinds(size: int) -> str:
     for first, last in CJK_RANGES:
         letters[first : last + 1] = [letter.lower() for letter in letters[first : last + 1]]
     return "".join(letters).replace("Z", "W")
+
+
+def _names(size: int) -> list[str]:
+    """Name the general category of each of the first `size` code points."""
+    names = [*map(unicodedata.category, map(chr, range(size)))]
+    for category, found in NEWER.items():
+        for first, end in found:
+            for code in range(first, min(end, size)):
+                if names[code] == "Cn":
+                    names[code] = category
+    return names
 
 
 def character_class(kinds_of: str, letters: str) -> str:
@@ -81,16 +94,13 @@ _LONG_NAMES = {
 }  # fmt: skip
 _SHORT_NAMES = {name.lower(): name for name in _LONG_NAMES.values()}
 _TWO_LETTERS = sorted(name for name in _LONG_NAMES.values() if len(name) == 2 and name != "LC")
-# symbols that Unicode counts as alphabetic: circled and squared letters
-_ALPHABETIC_SYMBOLS = ((0x24B6, 0x24EA), (0x1F130, 0x1F14A), (0x1F150, 0x1F16A), (0x1F170, 0x1F18A))
 
 
 @lru_cache(maxsize=1)
 def _categories() -> str:
     """Write the general category of every code point as one character: the n-th category as chr(n)."""
     characters = {name: chr(index) for index, name in enumerate(_TWO_LETTERS)}
-    names = map(unicodedata.category, map(chr, range(CODE_POINTS)))
-    return "".join(map(characters.__getitem__, names))
+    return "".join(map(characters.__getitem__, _names(CODE_POINTS)))
 
 
 @lru_cache(maxsize=64)
@@ -112,22 +122,18 @@ def members(name: str) -> CodePoints:
     return tuple(run.span() for run in runs)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=3)
 def shorthand(letter: str) -> CodePoints:
-    """List the code points that `\\s`, `\\d`, `\\w` or `\\h` matches, as Oniguruma defines them.
+    """List the code points that `\\s`, `\\d` or `\\h` matches, as Oniguruma defines them.
 
-    `\\s` is White_Space (not U+001C-U+001F), `\\d` any script's decimal digit, `\\h` a hexadecimal digit,
-    `\\w` a letter, mark, decimal digit, letter number, connector (`_`) or alphabetic symbol.
+    `\\s` is White_Space (not U+001C-U+001F), `\\d` any script's decimal digit, `\\h` a hexadecimal digit.
     """
     match letter:
         case "s":
             return union(members("Z"), ((0x09, 0x0E), (0x85, 0x86)))
         case "d":
             return members("Nd")
-        case "h":
-            return ((0x30, 0x3A), (0x41, 0x47), (0x61, 0x67))
-    words = map(members, ("L", "M", "Nd", "Nl", "Pc"))
-    return union(*words, _ALPHABETIC_SYMBOLS)
+    return ((0x30, 0x3A), (0x41, 0x47), (0x61, 0x67))
 
 
 def union(*sets: CodePoints) -> CodePoints:

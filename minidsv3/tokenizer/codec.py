@@ -5,8 +5,8 @@ pieces, looked up. The memory is bounded: it is emptied when full, and pieces of
 are never kept.
 
 `encode(text)` treats all text as text, so that nothing a user writes can become a marker; `encode(text,
-special=True)` recognises the added tokens' own spelling. No begin token is put in front: whoever builds a
-prompt does. Decoding joins the tokens' bytes and reads them as UTF-8, with U+FFFD where they are not.
+special=True)` recognises the added tokens' own spelling. No begin token is put in front, also where a file
+has a template that asks for one: whoever builds a prompt does, and finds the ids in `template`. Decoding joins the tokens' bytes and reads them as UTF-8, with U+FFFD where they are not.
 
 >>> tokenizer = Tokenizer.train(["a man, a plan, a canal"], vocab_size=266)
 >>> tokenizer.encode(""), tokenizer.decode(tokenizer.encode("a plan — 図"))
@@ -238,6 +238,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """The number of tokens, added ones included; ids run from 0 to one less."""
         return len(self.vocabulary.tokens)
+
+    @property
+    def template(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids that the file puts before and after a prompt; `encode` puts none, whoever prompts may."""
+        return self.vocabulary.steps.before, self.vocabulary.steps.after
 
     @cached_property
     def _added(self) -> dict[str, int]:

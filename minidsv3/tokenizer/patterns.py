@@ -5,10 +5,10 @@ four control characters more, its `$` means another place. So a pattern is read 
 every class is the set of its code points, and the tree is written anew with explicit classes. `compiled`
 takes the alphabet of the text into account: a class over ASCII alone is short and quick.
 
-Understood: characters and escapes, classes with ranges and properties, `\s \d \w \h` and their opposites,
+Understood: characters and escapes, classes with ranges and properties, `\s \d \h` and their opposites,
 groups, alternatives, `(?i:…)` over ASCII letters, look-around of fixed length, atomic groups, `^ $ \A \z`,
 greedy, lazy and possessive repeats. Refused by name: everything else (back references, named groups,
-`\b`, class intersections, …), since half-understood is misread.
+`\w`, `\b`, class intersections, …), since half-understood is misread.
 
 A file comes from outside, so a pattern must not run away either. A repeat repeats one character or class,
 never a group, and its continuation is known to be cheap; what is left takes time with the length of the
@@ -276,7 +276,7 @@ class _Reader:
             character = self.next()
             if character in "pP":
                 return self.unfolded(self.property(negated=character == "P")), None
-            if character.lower() in "sdwh":
+            if character.lower() in "sdh":
                 found = shorthand(character.lower())
                 return self.unfolded(found if character.islower() else complement(found)), None
             character = self.escaped(character)
