@@ -55,6 +55,7 @@ __all__ = [
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 LONGEST_NAME = 255  # bytes; of a file in most systems
+LONGEST_MESSAGE = 1000  # characters; a config may have any text in it
 JSON_LIMIT = 100_000_000  # bytes; V3's index has 9 million
 SCALE = "_scale_inv"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -151,7 +152,7 @@ def open_folder(folder: FilePath, check: bool = True) -> Folder:
     try:
         config = from_hugging_face(fields, where)
     except ValueError as error:
-        raise CheckpointError(str(error)) from None
+        raise CheckpointError(f"{error}"[:LONGEST_MESSAGE]) from None
     files, stored = _open_files(folder)
     modules = (
         _layer(name) >= config.n_layers for name in reversed(stored)

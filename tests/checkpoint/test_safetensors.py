@@ -101,7 +101,7 @@ def test_other_number_formats_are_not_written(tmp_path, array):
 
 LIES = {
     "no JSON": (b"{}}", "expected JSON"),
-    "no end": (b'{"w": {}', "ends with"),
+    "no end": (b'{"w": [', "ends with"),
     "an end in the numbers": (b'{"w": {}}   \0', r"ends with .* got .*\\x00"),
     "no object": (b"[]", "starts with"),
     "blank first": (b" {}", "starts with"),
