@@ -1,9 +1,10 @@
-"""Which model a command means, and which prompt: a run folder, a model folder, or the newest run below ./runs.
+"""Which model a command means (a run folder, a model folder, the newest run below ./runs), and which prompt.
 
-A model of a run has a tokenizer.json beside its weights. A published folder has one too; its text is read and
-written with that. What stands in front of a prompt is what stood in front of the texts the model learned from:
-the begin token of its config for published models, and for ours (`config.json` has an object `minidsv3`) the
-end token, which stands between documents. Ids (`--ids`) are taken as they are, and need no tokenizer.
+A model of a run has a tokenizer.json beside its weights. A published folder has one too; its text is read
+and written with that. What stands in front of a prompt is what stood in front of the texts that the model
+learned from: for published models the begin token of their config, for ours (`config.json` has an object
+`minidsv3`) the end token, which stands between documents. Ids (`--ids`) are taken as they are, and need no
+tokenizer.
 
 Does: find, open, encode. Does not: download anything; read weights, which happens as they are used.
 
@@ -26,8 +27,8 @@ from minidsv3.tokenizer import Tokenizer
 from minidsv3.training import newest_run
 
 __all__ = [
-    "Prompt", "find_model", "find_tokenizer", "memory_argument", "model_argument", "open_model", "open_prompt",
-    "precision_arguments", "prompt_argument", "prompt_ids",
+    "Prompt", "find_model", "find_tokenizer", "is_ours", "memory_argument", "model_argument", "open_model",
+    "open_prompt", "precision_arguments", "prompt_argument", "prompt_ids",
 ]  # fmt: skip
 
 
@@ -109,8 +110,8 @@ def find_tokenizer(folder: Path) -> Path:
         if (place / "tokenizer.json").is_file():
             return place / "tokenizer.json"
     raise CheckpointError(
-        f"expected a tokenizer.json in {folder}, got none: put there the one that was published with the model, "
-        "or give token ids with --ids where a command takes them"
+        f"expected a tokenizer.json in {folder}, got none: put there the one that was published with the "
+        "model, or give token ids with --ids where a command takes them"
     )
 
 
@@ -158,8 +159,8 @@ def open_prompt(args: argparse.Namespace, room: int = 0) -> Prompt:
         ids = [int(word) for word in args.ids.split(",")]
     except ValueError:
         raise ValueError(f"expected --ids as whole numbers with commas between, got {args.ids!r}") from None
-    _check_length(model, [*model.check_tokens([ids])[0].tolist()], room)
-    return Prompt(model, known, folder, "", ids)
+    model.check_tokens([ids])
+    return Prompt(model, known, folder, "", _check_length(model, ids, room))
 
 
 def is_ours(model: Model) -> bool:

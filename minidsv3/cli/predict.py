@@ -5,8 +5,8 @@ drafts were accepted goes to stderr. Decoding runs over the latent cache with ab
 or `bf16` the cache holds packed latents, and the text that came is run again over each kind of cache, to say
 what the rounding changed.
 
-A model that does not fit `--memory` is read from its folder as it runs: stderr says what is read meanwhile, and
-at the end what a token took.
+A model that does not fit `--memory` is read from its folder as it runs: stderr says what is read meanwhile,
+and at the end what a token took.
 
 Does: find a model, decode, print. Does not: train one (`minidsv3 run`).
 
@@ -86,23 +86,25 @@ def main(args: argparse.Namespace) -> int:
     speed = result.tokens_per_second
     cache = _cache(args.cache, model, [*ids, *result.tokens])
     if args.json:
-        said = {"schema": SCHEMA, "model": str(prompt.folder), "prompt": prompt.text, "prompt_ids": ids}
-        said |= {"text": text, "weights": reading.summary()}
-        said |= {
+        said: dict[str, Any] = {
+            "schema": SCHEMA,
+            "model": str(prompt.folder),
+            "prompt": prompt.text,
+            "prompt_ids": ids,
+            "text": text,
             "ids": result.tokens,
             **drafts,
             "cache": cache,
             "precision": args.precision,
             "accumulate": machine.accumulate,
+            "weights": reading.summary(),
             "wall": {"tokens_per_second": speed},
         }
         print_json(said)
         return 0
     print()
-    console.print(
-        f"{prompt.folder}: {len(result.tokens)} tokens, {speed:.{0 if speed >= 1 else 3}f} a second, "
-        + _drafts(drafts)
-    )
+    rate = f"{speed:.0f}" if speed >= 1 else f"{speed:.3f}"
+    console.print(f"{prompt.folder}: {len(result.tokens)} tokens, {rate} a second, " + _drafts(drafts))
     reading.print_summary()
     for row in cache["errors"]:
         console.print(_error(row))
@@ -110,11 +112,14 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _cache(name: str, model: Any, text: list[int]) -> dict[str, Any]:
-    """The cache's format and bytes; unless it holds float32, also what the narrow ones change on a text."""
+    """The cache's format and bytes; unless it holds float32, also what the narrow ones change on a text.
+
+    Not of a model that is read as it runs: it would be read once more for each kind of cache.
+    """
     from minidsv3.inference import LatentCache, cache_errors
 
     bytes_per_token = LatentCache(model.config, format=name).bytes_per_token
-    errors = [] if name == "float32" else cache_errors(model, text)
+    errors = [] if name == "float32" or model.mapped else cache_errors(model, text)
     return {"format": name, "bytes_per_token": bytes_per_token, "errors": [row.to_dict() for row in errors]}
 
 

@@ -2,8 +2,8 @@
 
 The line stands on stderr, below the text on a terminal; elsewhere a line comes every ten seconds. It says
 which layer of the pass is at work, what was read so far and how fast, what is held, and when the pass will
-be over if its layers are alike. The summary says what a token took, and, where the model is the first layers of
-a preset, what a token of the whole would take at the same speed.
+be over if its layers are alike. The summary says what a token took, and, where the model is the first layers
+of a preset, what a token of the whole would take at the same speed.
 
 Does: say. Does not: read.
 

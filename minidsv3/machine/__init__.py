@@ -33,8 +33,8 @@ from minidsv3.machine.rounding import ACCUMULATE, Rounding, place_of
 from minidsv3.machine.trace import Recorder, Row, Trace
 
 __all__ = [
-    "Machine", "Op", "Policy", "Precision", "Row", "RowBlocks", "Stack", "Trace", "catalogue", "load_precision",
-    "look_up", "precision_names", "symbols",
+    "Machine", "Op", "Policy", "Precision", "Row", "RowBlocks", "Stack", "Trace", "catalogue",
+    "load_precision", "look_up", "precision_names", "symbols",
 ]  # fmt: skip
 
 Policy = Callable[[str, Callable[..., Any]], Callable[..., Any]]

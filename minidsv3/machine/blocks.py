@@ -1,13 +1,13 @@
 """Weights whose rows come in blocks when they are asked for: matrices that need not fit in memory.
 
-A `RowBlocks` has the shape of a matrix and holds none of its numbers; `block(i)` lends some of its rows, for as
-long as they are multiplied. Y = x W^T needs nothing more: the rows of a block are columns of Y. A `Stack` is
-such a matrix for each expert. Blocks are independent of one another, so that the source of the rows may run
+A `RowBlocks` has the shape of a matrix and holds none of its numbers; `block(i)` lends some of its rows, for
+as long as they are multiplied. Y = x W^T needs nothing more: the rows of a block are columns of Y. A `Stack`
+is such a matrix for each expert. Blocks do not depend on one another, so that the source of the rows may run
 them side by side.
 
-Where a recipe rounds weights, `each` rounds every block as it is lent. No block reaches over the end of a part
-(gate and up stand in one matrix, and are scaled apart), and inside a part blocks start at multiples of `step`:
-FP8's squares of numbers that share a scale are then the same as in the whole matrix.
+Where a recipe rounds weights, `each` rounds every block as it is lent. No block reaches over the end of a
+part (gate and up stand in one matrix, and are scaled apart), and inside a part blocks start at multiples of
+`step`: FP8's squares of numbers that share a scale are then the same as in the whole matrix.
 
 Does: products, and rows picked by number. Does not: read, cache, go backward.
 

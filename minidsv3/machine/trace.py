@@ -172,14 +172,15 @@ class Recorder:
             each = (perf_counter() - start) / max(len(x), 1)
             for self.owner.expert, (first, last) in enumerate(pairwise(bounds)):
                 factors = [x[first:last], W[self.owner.expert]]
-                shapes, names = [a.shape for a in factors], [_format(a) for a in factors]
+                shapes = [a.shape for a in factors]
                 seconds = each * (last - first)
                 if first < last and backward:
                     gradient = (d_y[0][first:last].shape, d_y[0].dtype.name)
-                    self._record_backward(op, [*zip(shapes, names, strict=True), gradient], seconds)
+                    operands = [(a.shape, a.dtype.name) for a in factors]
+                    self._record_backward(op, [*operands, gradient], seconds)
                 elif first < last:
                     sizes = op.signature.bind(shapes, op.symbols)
-                    self._record(op, sizes, shapes, names, out[first:last], seconds)
+                    self._record(op, sizes, shapes, list(map(_format, factors)), out[first:last], seconds)
             self.owner.expert = None
             return out
 

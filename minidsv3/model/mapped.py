@@ -9,14 +9,15 @@ was dequantised stays in a cache with a budget; what was used longest ago makes 
 Two matrices are not in blocks: W_KV, whose halves the absorbed attention folds head by head, and the gains.
 They are held in the cache whole. The embedding is not cached: only the rows looked up are read.
 
-Does: forward passes and decoding, in the dtype asked for. Does not: gradients, which need as much memory again;
-know formats (`minidsv3.checkpoint`).
+Does: forward passes and decoding, in the dtype asked for. Does not: gradients, which need as much memory
+again; know formats (`minidsv3.checkpoint`).
 
     >>> import tempfile
     >>> from minidsv3.checkpoint import open_folder, write_folder
     >>> config = ModelConfig.preset("nano")
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_folder(folder, config, Parameters.initialise(config, np.random.default_rng(0)), weights="fp8")
+    ...     parameters = Parameters.initialise(config, np.random.default_rng(0))
+    ...     write_folder(folder, config, parameters, weights="fp8")
     ...     mapped = MappedParameters(config, open_folder(folder).tensors, budget=100_000)
     ...     head = mapped.weights.head
     ...     head.shape, len(head.spans), mapped.ledger.bytes_read, head[np.array([5])].shape
@@ -219,7 +220,8 @@ class _Layer:
 
         def stack(shape: tuple[int, ...], *names: str) -> Array:
             def make(e: int) -> Array:
-                return own.matrix(*(f"{at}experts.{e}.{name}_proj.weight" for name in names))
+                matrix: Array = own.matrix(*(f"{at}experts.{e}.{name}_proj.weight" for name in names))
+                return matrix
 
             return cast("Array", Stack((E, *shape), own.dtype, make))
 
@@ -376,8 +378,12 @@ class MappedParameters(Mapping[str, Array]):
 
 
 def _cut(count: int, fitting: int, step: int) -> Iterator[tuple[int, int]]:
-    """Stretches of at most `fitting` rows, about equal, that start at multiples of `step`."""
+    """Stretches of at most `fitting` rows, about equal, that start at multiples of `step`.
+
+    A last row alone joins the stretch before it: NumPy would take its product for one of vectors, whose sum
+    the BLAS orders otherwise.
+    """
     stretches = -(-count // fitting)
     rows = -(-count // (stretches * step)) * step
-    for start in range(0, count, rows):
-        yield start, min(start + rows, count)
+    starts = [start for start in range(0, count, rows) if start < count - 1 or start == 0]
+    yield from zip(starts, [*starts[1:], count], strict=True)

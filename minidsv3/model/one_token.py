@@ -1,9 +1,10 @@
 """What one token reads: the arithmetic of running a model that lies on a disk.
 
-A token meets every tensor of the main model but most of the routed experts, and of the embedding one row. All
-that is read from the files and dequantised, unless it is in memory still. A cache that lets the least
+A token meets every tensor of the main model but most of the routed experts, and of the embedding one row.
+All that is read from the files and dequantised, unless it is in memory still. A cache that lets the least
 recently used go keeps nothing from token to token until it holds everything that a token meets: the layers
-come round in the same order. From there on, what is left to read are experts that the last tokens did not choose.
+come round in the same order. From there on, what is left to read are experts that the last tokens did not
+choose.
 
 Does: bytes and numbers by part, from the config alone; seconds, from measured rates. Does not: measure.
 

@@ -102,7 +102,7 @@ class WeightCache:
             self._leave(piece)
 
     def hold(self, key: Hashable, shape: tuple[int, ...], dtype: DTypeLike, fill: Fill) -> Array:
-        """A piece that may be kept: it stays right when the cache has let it go, and its memory is not reused."""
+        """A piece that may be kept: it stays right when the cache lets it go; its memory is not reused."""
         piece = self._enter(key, shape, np.dtype(dtype), fill, passed_on=False)
         self._leave(piece)
         return piece.array
@@ -160,7 +160,7 @@ class WeightCache:
         return self._room if passed_on and ROUND_UP * self._room <= count <= self._room else count
 
     def _make_room(self, need: int) -> Array | None:
-        """Memory within the budget, given up by others or fresh; None while other threads use what there is."""
+        """Memory within the budget, given up by others or fresh; None while other threads use it all."""
         old: Array | None = None
         while self.ledger.held + need > self.ledger.budget:
             key = self._least_recent()
