@@ -191,5 +191,5 @@ def test_a_folder_that_holds_something(tmp_path: Path) -> None:
 def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="bytes free on this disk, got") as refused:
         synthesise(tmp_path / "m", ModelConfig.preset("nano", vocab_size=10**12))
-    assert "expected 768," in str(refused.value)  # 10^12 rows of 128 in BF16, three times
+    assert "expected 1,024,0" in str(refused.value)  # 10^12 rows of 128 in BF16, four times
     assert not list((tmp_path / "m").iterdir())
