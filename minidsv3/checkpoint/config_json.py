@@ -26,7 +26,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from minidsv3.checkpoint.header import shown
+from minidsv3.checkpoint.header import CheckpointError, shown
 from minidsv3.config import ModelConfig, RopeScaling
 
 __all__ = ["from_hugging_face", "to_hugging_face"]
@@ -105,7 +105,7 @@ _WORDS: dict[type, str] = {
 
 
 def from_hugging_face(table: Mapping[str, object], where: str = "config.json") -> ModelConfig:
-    """Build a ModelConfig from the fields of a config.json; ValueError on what is not computed here."""
+    """Build a ModelConfig from the fields of a config.json; CheckpointError on what is not computed here."""
     _check_fixed(table, where)
     fields = dict(_TYPES[_model_type(table, where)])
     for ours, theirs in _SIZES.items():
@@ -125,7 +125,7 @@ def from_hugging_face(table: Mapping[str, object], where: str = "config.json") -
     try:
         return ModelConfig.from_dict(fields)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise CheckpointError(f"{where}: {error}") from None
 
 
 def to_hugging_face(config: ModelConfig) -> dict[str, object]:
@@ -154,7 +154,7 @@ def to_hugging_face(config: ModelConfig) -> dict[str, object]:
 def _model_type(table: Mapping[str, object], where: str) -> str:
     kind = table.get("model_type", "deepseek_v3")
     if not isinstance(kind, str) or kind not in _TYPES:
-        raise ValueError(f"{where}: expected model_type one of {sorted(_TYPES)}, got {shown(kind)}")
+        raise CheckpointError(f"{where}: expected model_type one of {sorted(_TYPES)}, got {shown(kind)}")
     return kind
 
 
@@ -169,7 +169,7 @@ def _check_scale(table: Mapping[str, object], fields: Mapping[str, object], wher
     """Readers of deepseek_v2 do not agree on a scale on top of renormalised weights."""
     v2 = table.get("model_type") == "deepseek_v2"
     if v2 and fields["norm_topk_prob"] and fields["route_scale"] != 1:
-        raise ValueError(
+        raise CheckpointError(
             f"{where}: expected norm_topk_prob False or routed_scaling_factor 1 of a deepseek_v2 (the code "
             f"published with it leaves one of both out), got True and {fields['route_scale']}"
         )
@@ -181,7 +181,9 @@ def _check_fixed(table: Mapping[str, object], where: str) -> None:
         if (value := table.get(name, wanted)) != wanted and not (
             value is None and name == "num_key_value_heads"
         ):
-            raise ValueError(f"{where}: expected {name} {wanted!r}, all that is computed here, got {value!r}")
+            raise CheckpointError(
+                f"{where}: expected {name} {wanted!r}, all that is computed here, got {value!r}"
+            )
 
 
 def _rope(table: Mapping[str, object], where: str) -> dict[str, object]:
@@ -189,14 +191,14 @@ def _rope(table: Mapping[str, object], where: str) -> dict[str, object]:
     inside = "rope_scaling" if table.get("rope_parameters") is None else "rope_parameters"
     rope = {} if table.get(inside) is None else _typed(table, inside, dict, where)
     if inside == "rope_parameters" and table.get("rope_scaling") not in (None, rope):
-        raise ValueError(f"{where}: expected rope_parameters or rope_scaling, got two that differ")
+        raise CheckpointError(f"{where}: expected rope_parameters or rope_scaling, got two that differ")
     theta = {_typed(fields, "rope_theta", float, where) for fields in (table, rope) if "rope_theta" in fields}
     if len(theta) != 1 or min(theta) <= 0:
-        raise ValueError(f"{where}: expected one positive rope_theta, got {sorted(theta) or 'none'}")
+        raise CheckpointError(f"{where}: expected one positive rope_theta, got {sorted(theta) or 'none'}")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != rope.get("type", kind) or kind not in ("default", "yarn"):
         named = (rope.get("type"), rope.get("rope_type"))
-        raise ValueError(
+        raise CheckpointError(
             f"{where}: expected {inside} of type 'default' or 'yarn', got type, rope_type {named}"
         )
     scaling = _yarn(rope, f"{where}: {inside}") if kind == "yarn" else None
@@ -206,7 +208,7 @@ def _rope(table: Mapping[str, object], where: str) -> dict[str, object]:
 def _yarn(rope: Mapping[str, object], where: str) -> RopeScaling:
     known = {*(theirs for theirs, _ in _YARN.values()), "type", "rope_type", "rope_theta"}
     if unknown := sorted(name for name in rope if name not in known and rope[name] is not None):
-        raise ValueError(
+        raise CheckpointError(
             f"{where}: expected YaRN with {sorted(known)}, got {unknown[0]}={shown(rope[unknown[0]])}"
         )
     needed = ("factor", "original_seq_len")
@@ -228,7 +230,7 @@ def _yarn_table(scaling: RopeScaling) -> dict[str, object]:
 def _own(table: Mapping[str, object], where: str) -> dict[str, object]:
     ours = _typed({"minidsv3": {}, **table}, "minidsv3", dict, where)
     if unknown := sorted(set(ours) - set(_OURS)):
-        raise ValueError(f"{where}: expected of minidsv3 the fields {sorted(_OURS)}, got {unknown[0]!r}")
+        raise CheckpointError(f"{where}: expected of minidsv3 the fields {sorted(_OURS)}, got {unknown[0]!r}")
     return {name: _typed(ours, name, _OURS[name], f"{where}: minidsv3") for name in ours}
 
 
@@ -238,5 +240,5 @@ def _typed(table: Mapping[str, object], name: str, kind: type[_T], where: str) -
         value = float(value)  # JSON writes 40 for 40.0
     wrong_bool = isinstance(value, bool) and kind is not bool  # a bool is an int to isinstance
     if not isinstance(value, kind) or wrong_bool or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{where}: expected {name} to be {_WORDS[kind]}, got {shown(value)}")
+        raise CheckpointError(f"{where}: expected {name} to be {_WORDS[kind]}, got {shown(value)}")
     return value

@@ -6,7 +6,7 @@ Does: read options, hand over. Does not: draw.
     >>> minidsv3(["show", "precision", "fp9"])
     2
 
-Next: minidsv3.cli.show_training
+Next: minidsv3.cli.show_models
 """
 
 import argparse

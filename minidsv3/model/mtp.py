@@ -11,16 +11,13 @@ are what the published checkpoint means, the others are fields of `ModelConfig`:
 - `mtp_chain_after_norm`: the state passed on to module k + 1 is after module k's own norm; engines that
   chained it from before the norm lost drafts (61.4 against 64.6 % accepted on R1).
 
-`data/mtp_conventions.toml` names the combinations in use and who uses them;
-`config.with_mtp_convention(name)` takes one. A module used again for further drafts goes on from the state
-that it would pass on.
+`data/mtp_conventions.toml` names them and who uses them; `config.with_mtp_convention(name)` takes one. A
+module used again for further drafts goes on from the state that it would pass on.
 
 Does: one module, forward and backward. Does not: the head or the loss (`minidsv3.model.transformer`).
 
     >>> from minidsv3.config import ModelConfig
     >>> config = ModelConfig.preset("v3")
-    >>> config.mtp_order, config.mtp_state_after_norm, config.mtp_chain_after_norm
-    ('embedding-first', True, True)
     >>> config.mtp_convention, config.with_mtp_convention("h0_post_chain_pre").mtp_chain_after_norm
     ('h0_post_chain_post', False)
 

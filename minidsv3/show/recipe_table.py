@@ -10,7 +10,7 @@ Does: lay out. Does not: decide.
     >>> rows["mla.kv_down"]["wgrad"], rows["gate.logits"]["fprop"]
     ('e4m3 128x1, e4m3 128x1 -> fp32', 'fp32, fp32 -> fp32')
 
-Next: minidsv3.show.checkpoint_table
+Next: minidsv3.show.models
 """
 
 from collections.abc import Mapping

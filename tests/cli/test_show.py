@@ -25,6 +25,7 @@ SMALL = {
     "microscope": ["--k", "128"],
     "codecs": ["--model", RUN, "--batch", "1", "--seq", "8"],
     "precision": [],
+    "models": ["v3", "moonlight"],
     "gradients": ["--model", RUN, "--batch", "1", "--seq", "8", "--block", "32"],
 }
 """Subjects, and the accumulator's other picture, with options that take no time."""
