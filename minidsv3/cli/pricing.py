@@ -14,7 +14,7 @@ Does: trace, price. Does not: print.
     >>> priced.total.bound, priced.kv_bytes_per_token
     ('memory', 512)
 
-Next: minidsv3.cli.run_results
+Next: minidsv3.cli.needles
 """
 
 from collections.abc import Sequence

@@ -6,39 +6,31 @@ report.json, whose values are the same each time apart from what is under "wall"
 
 Does: measure, write. Does not: train (`run_extending`).
 
-    >>> needle_lengths(128, 1024)
-    [64, 128, 256, 512, 1024]
+    >>> SCHEMA
+    'minidsv3.extension/1'
 
 Next: minidsv3.cli.predict
 """
 
-import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
+from minidsv3.cli.needles import Haystacks, counting, needle_lengths, needle_maps
 from minidsv3.cli.run_extending import Extension
-from minidsv3.cli.terminal import draws_in_place
-from minidsv3.corpus.needle import THINGS, word_ids
-from minidsv3.model.parameters import Parameters
 from minidsv3.show import plain_text, svg_text
 from minidsv3.show.context import context_page, context_picture
-from minidsv3.show.needle import NeedleMap, NeedleMaps
-from minidsv3.show.numbers import duration
-from minidsv3.tokenizer import Tokenizer
-from minidsv3.training import RunFolder, bits_by_position, retrieval, token_sizes
+from minidsv3.show.needle import NeedleMaps
+from minidsv3.training import RunFolder, bits_by_position, token_sizes
 from minidsv3.training.run_folder import write_json
 
-__all__ = ["DEPTHS", "SAMPLES", "finish_extension", "joined_metrics", "needle_lengths", "needle_map"]
+__all__ = ["finish_extension", "joined_metrics"]
 
 SCHEMA = "minidsv3.extension/1"
-DEPTHS, SAMPLES = (0.0, 0.25, 0.5, 0.75, 1.0), 32  # of the heat maps
 
 
 def finish_extension(extension: Extension, talk: Console) -> dict[str, Any]:
@@ -120,49 +112,5 @@ def positions(extension: Extension, talk: Console) -> dict[str, Any]:
 def needles(extension: Extension, talk: Console) -> NeedleMaps:
     """The heat maps of every model of an extension."""
     lengths = needle_lengths(extension.seq_len, extension.recipe.phases[-1].seq_len)
-    maps = [
-        needle_map(name, parameters, extension.run.tokenizer(), learned, lengths, DEPTHS, SAMPLES, 0, talk)
-        for name, learned, parameters in zip(
-            extension.names, extension.learned, extension.models(), strict=True
-        )
-    ]
-    return NeedleMaps(lengths, DEPTHS, SAMPLES, 1 / len(THINGS), maps)
-
-
-def needle_lengths(trained: int, longest: int) -> list[int]:
-    """Half the trained length, that, twice that, … and the longest."""
-    lengths = [trained // 2]
-    while 2 * lengths[-1] < longest:
-        lengths.append(2 * lengths[-1])
-    return [*lengths, longest]
-
-
-def needle_map(
-    name: str,
-    parameters: Parameters,
-    tokenizer: Tokenizer,
-    learned: int,
-    lengths: list[int],
-    depths: tuple[float, ...],
-    samples: int,
-    seed: int,
-    talk: Console,
-) -> NeedleMap:
-    """The heat map of one model, with its progress."""
-    with counting(f"needles, {name}", len(lengths) * len(depths) * samples, talk) as tell:
-        ids = word_ids(tokenizer)
-        found = retrieval(parameters, ids, lengths, depths, samples, seed=seed, progress=tell)
-    return NeedleMap(name, learned, found.T.tolist())
-
-
-@contextlib.contextmanager
-def counting(what: str, total: int | None, talk: Console) -> Iterator[Callable[[int], None]]:
-    """Tell how far something is: a bar in place, or a line at the end."""
-    start = time.perf_counter()
-    if draws_in_place(talk):
-        with Progress(console=talk, transient=True) as progress:
-            task = progress.add_task(what, total=total)
-            yield lambda done: progress.advance(task, done)
-    else:
-        yield lambda done: None
-    talk.print(f"{what}: {duration(time.perf_counter() - start)}")
+    models = zip(extension.names, extension.learned, extension.models(), strict=True)
+    return needle_maps(models, extension.run.tokenizer(), Haystacks(lengths), talk)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from minidsv3.cli.needles import BEYOND, Haystacks, needle_lengths, needle_maps
 from minidsv3.cli.pricing import decode_step_bill, training_step_bill
 from minidsv3.cost import Bill, kv_bytes_mha, kv_bytes_per_token
 from minidsv3.hardware import Hardware
@@ -58,11 +59,15 @@ def finish(
     average = trainer.optimizer.average
     run.write_model(average)
     measured = timed("evaluate", lambda: evaluation(run, trainer, held_out, tokenizer))
-    samples = timed(
-        "write text", lambda: written(Model(run.config, average), tokenizer, held_out, run.plan.seq_len)
-    )
+    samples, needle = {}, None
+    if run.plan.synthetic:  # such a model has nothing to write
+        needle = timed("find needles", lambda: found_needles(run, average, tokenizer, talk))
+    else:
+        model = Model(run.config, average)
+        samples = timed("write text", lambda: written(model, tokenizer, held_out, run.plan.seq_len))
     bills = timed("bill", lambda: priced(run, average, trainer, held_out, hardware))
     report = {"schema": SCHEMA, **facts(run), **measured, "samples": samples, **prices(run, bills, held_out)}
+    report |= {"needle": needle} if needle else {}
     report["wall"] = {"stages": stages}
     write_reports(run, report, bills)
     return report, bills
@@ -136,6 +141,13 @@ def training_violation(rows: Sequence[Sequence[float]]) -> dict[str, list[float]
 def _layer_name(run: RunFolder, layer: int) -> str:
     depth = layer - run.config.n_layers + 1
     return f"layer {layer}" if depth < 1 else f"MTP depth {depth}"
+
+
+def found_needles(run: RunFolder, parameters: Parameters, tokenizer: Tokenizer, talk: Console) -> Any:
+    """The heat map up to BEYOND times the trained length."""
+    T = run.plan.seq_len
+    asked = Haystacks(needle_lengths(T, BEYOND * T))
+    return needle_maps([("as trained", T, parameters)], tokenizer, asked, talk).to_dict()
 
 
 # ---- what it writes ---------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ..tokenizer import Tokenizer
 from .fill_in_the_middle import Tokens
 
-__all__ = ["WORDS", "Haystack", "document", "documents", "haystack", "spoken", "word_ids"]
+__all__ = ["WORDS", "Haystack", "document", "documents", "haystack", "shortest", "spoken", "word_ids"]
 
 SENTENCES = (
     "the grass is green", "the sky is blue", "the sun is warm", "here we go", "there and back again",
@@ -56,18 +56,22 @@ class Haystack(NamedTuple):
     at: int  # where the needle begins
 
 
+def shortest(distractors: int) -> int:
+    """The length in which a needle at any depth leaves room for so many others."""
+    return 4 + 2 * NEEDLE * (1 + distractors)
+
+
 def haystack(length: int, depth: float, rng: np.random.Generator, distractors: int = 3) -> Haystack:
     """A document of `length` tokens with one needle that is asked for, at a depth from 0 to 1.
 
     distractors: needles of other names and other things, anywhere else.
     """
-    body = np.full(length - 4, -1)  # between the end-of-sequence token and `. ? Ke`
-    if not 0 <= depth <= 1 or len(body) < 2 * NEEDLE * (1 + distractors) or distractors >= len(NAMES):
-        least = 4 + 2 * NEEDLE * (1 + distractors)
+    if not 0 <= depth <= 1 or not 0 <= distractors < len(NAMES) or length < shortest(distractors):
         raise ValueError(
-            f"expected a depth from 0 to 1, at most {len(NAMES) - 1} distractors and, with {distractors}, "
-            f"a length of at least {least}, got {depth}, {distractors} and {length}"
+            f"expected a depth from 0 to 1, 0 to {len(NAMES) - 1} distractors and, with {distractors}, "
+            f"a length of at least {shortest(distractors)}, got {depth}, {distractors} and {length}"
         )
+    body = np.full(length - 4, -1)  # between the end-of-sequence token and `. ? Ke`
     names = FIRST_NAME + rng.permutation(len(NAMES))[: 1 + distractors]
     things = FIRST_THING + rng.permutation(len(THINGS))[: 1 + distractors]
     at = round(depth * (len(body) - NEEDLE))

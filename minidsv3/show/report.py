@@ -29,6 +29,7 @@ from minidsv3.cost import Bill
 from minidsv3.show.chart import Bar, Strip
 from minidsv3.show.curve import Curve
 from minidsv3.show.dashboard import loss_series
+from minidsv3.show.needle import NeedleMaps
 from minidsv3.show.numbers import count, counted, duration, size
 from minidsv3.show.tables import BillTable, RollUp, bill_summary, facts_table, plain_table
 
@@ -70,6 +71,8 @@ def report_picture(report: Mapping[str, Any], rows: Sequence[dict[str, Any]]) ->
     ]
     if report["loads"]:
         parts += [_heading(LOADS), _load_table(report["max_violation"], report["loads"])]
+    if report.get("needle"):
+        parts += [_heading("needle in a haystack"), NeedleMaps.from_dict(report["needle"])]
     return Group(*parts)
 
 

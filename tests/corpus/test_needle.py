@@ -1,0 +1,120 @@
+"""Haystacks: the needle is there once, where it was asked for, and the answer is right."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minidsv3.corpus.needle import (
+    ASK,
+    END,
+    FIRST_NAME,
+    FIRST_THING,
+    NAMES,
+    NEEDLE,
+    STOP,
+    THINGS,
+    WORDS,
+    document,
+    documents,
+    haystack,
+    shortest,
+    spoken,
+    word_ids,
+)
+from minidsv3.tokenizer import Tokenizer
+
+SEEDS = st.integers(0, 2**32)
+
+
+def is_name(words: np.ndarray) -> np.ndarray:
+    return (words >= FIRST_NAME) & (words < FIRST_NAME + len(NAMES))
+
+
+def is_thing(words: np.ndarray) -> np.ndarray:
+    return (words >= FIRST_THING) & (words < FIRST_THING + len(THINGS))
+
+
+def facts(words: np.ndarray) -> list[tuple[int, int, int]]:
+    """(where, name, thing) of every `name thing name`."""
+    first, middle, last = words[:-2], words[1:-1], words[2:]
+    at = np.flatnonzero(is_name(first) & is_thing(middle) & (first == last))
+    return [(int(i), int(words[i]), int(words[i + 1])) for i in at]
+
+
+def test_words_differ() -> None:
+    assert len(set(WORDS)) == len(WORDS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.integers(0, 5), st.integers(0, 200), st.floats(0, 1))
+def test_a_haystack_holds_its_needle_once_at_its_depth(
+    seed: int, others: int, more: int, depth: float
+) -> None:
+    length = shortest(others) + more
+    stack = haystack(length, depth, np.random.default_rng(seed), others)
+    words = stack.words
+    assert words.shape == (length,)
+    assert words[0] == END
+    assert words[-3:-1].tolist() == [STOP, ASK]
+    found = facts(words)
+    assert len(found) == 1 + others
+    assert len({name for _, name, _ in found}) == len({thing for _, _, thing in found}) == 1 + others
+    asked = int(words[-1])
+    assert [(at, thing) for at, name, thing in found if name == asked] == [(stack.at, stack.answer)]
+    assert stack.at == 1 + round(depth * (length - 4 - NEEDLE))
+    assert int(is_thing(words).sum()) == 1 + others  # the answer stands nowhere else
+    again = haystack(length, depth, np.random.default_rng(seed), others)
+    assert again.words.tolist() == words.tolist()
+
+
+def test_the_ends_of_depth() -> None:
+    rng = np.random.default_rng(0)
+    assert haystack(64, 0.0, rng).at == 1
+    assert haystack(64, 1.0, rng).at == 64 - 3 - NEEDLE
+
+
+@pytest.mark.parametrize(
+    ("length", "depth", "others"),
+    [(shortest(3) - 1, 0.5, 3), (64, 1.5, 3), (64, -0.1, 3), (999, 0.5, 32), (64, 0.5, -1)],
+)
+def test_what_does_not_fit_is_refused(length: int, depth: float, others: int) -> None:
+    with pytest.raises(ValueError, match="expected a depth from 0 to 1"):
+        haystack(length, depth, np.random.default_rng(0), others)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.integers(8, 300))
+def test_a_document_asks_for_all_it_holds(seed: int, length: int) -> None:
+    words = document(length, np.random.default_rng(seed))
+    assert words.shape == (length,)
+    assert words[0] == END
+    stop = int(np.flatnonzero(words == STOP)[0])
+    told = {name: thing for _, name, thing in facts(words[:stop])}
+    tail = words[stop + 1 :].reshape(-1, 3)
+    assert (tail[:, 0] == ASK).all()
+    assert {int(name) for name in tail[:, 1]} == set(told)
+    assert [told[int(name)] for name in tail[:, 1]] == tail[:, 2].tolist()
+    assert int(is_thing(words[:stop]).sum()) == len(told)
+
+
+def test_documents_are_those_of_the_seed() -> None:
+    one, other, third = (documents(5, 40, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert one.shape == (5, 40)
+    assert np.array_equal(one, other)
+    assert not np.array_equal(one, third)
+    with pytest.raises(ValueError, match="expected 1 to 6 needles in 40 tokens, got 7"):
+        document(40, np.random.default_rng(0), needles=7)
+    with pytest.raises(ValueError, match="expected 1 to 0 needles"):
+        document(7, np.random.default_rng(0))
+
+
+def test_every_word_is_one_token_of_a_tokenizer_that_learned_it() -> None:
+    rows = documents(120, 64, np.random.default_rng(0))
+    tokenizer = Tokenizer.train([spoken(words) for words in rows], 600)
+    ids = word_ids(tokenizer)
+    assert len(set(ids.tolist())) == len(WORDS)
+    words = haystack(80, 0.3, np.random.default_rng(1)).words
+    assert [tokenizer.eos, *tokenizer.encode(spoken(words))] == ids[words].tolist()
+    with pytest.raises(ValueError, match="--preset needle"):
+        word_ids(Tokenizer.train(["other text"], 300))
