@@ -52,7 +52,7 @@ __all__ = ["FILLS", "Synthesised", "files_of", "layout", "synthesise"]
 FILLS = ("all", "always", "none")
 FORMATS = ("fp8", "bf16", "fp32")
 FILE_BYTES = 4_230_000_000  # at which the whole V3 takes the published number of files, 163
-PIECE = 1 << 24  # bytes of numbers made together
+PIECE, IN_CACHE = 1 << 22, 1 << 15  # numbers made together, and looked up together
 GAIN_SPREAD, BIAS_SPREAD, SCALE_OCTAVES = 0.1, 0.01, 1.0
 COPIES = {"embed_tokens.weight": "model.embed_tokens.weight", "shared_head.head.weight": "lm_head.weight"}
 EXTRAS = (
@@ -174,12 +174,15 @@ def has_numbers(config: ModelConfig, name: str, fill: str) -> bool:
 def _pieces(config: ModelConfig, name: str, slot: Slot, seed: int) -> Iterator[NDArray[Any]]:
     """The numbers of a tensor, as the file has them, a piece at a time."""
     table = _table(_kind(name), slot.dtype, config.initializer_range)
-    index = np.dtype(np.uint8 if table.size == 256 else np.uint16)
+    each = table.itemsize // DTYPES[slot.dtype].itemsize  # numbers in an entry
     stream = np.random.SFC64([seed, zlib.crc32(b"a" + _original(name)), zlib.crc32(b"b" + _original(name))])
     for start in range(0, slot.elements, PIECE):
         count = min(PIECE, slot.elements - start)
-        drawn = stream.random_raw(-(-count * index.itemsize // 8))
-        yield table.take(drawn.view(index)[:count], mode="clip")
+        drawn = stream.random_raw(-(-count // (4 * each))).view(np.uint16)
+        found = np.empty(drawn.shape, table.dtype)
+        for i in range(0, len(drawn), IN_CACHE):
+            np.take(table, drawn[i : i + IN_CACHE], out=found[i : i + IN_CACHE], mode="clip")
+        yield found.view(DTYPES[slot.dtype])[:count]
 
 
 def _original(name: str) -> bytes:
@@ -199,10 +202,10 @@ def _kind(name: str) -> str:
 
 @lru_cache
 def _table(kind: str, dtype: str, deviation: float) -> NDArray[Any]:
-    """The numbers to choose among, equally likely, in a format: 256 codes of FP8, 65,536 numbers otherwise.
+    """The 65,536 entries to choose among, equally likely, in a format: numbers, or pairs of FP8 codes.
 
-    Quantiles of the normal distribution; of FP8 codes stretched so that the largest is the format's, as in a
-    block whose scale is amax / 448; scales are spread over an octave.
+    Quantiles of the normal distribution; of FP8 codes 256, stretched so that the largest is the format's, as
+    in a block whose scale is amax / 448; scales are spread over an octave.
     """
     size = 256 if dtype == "F8_E4M3" else 65536
     share = (np.arange(size) + 0.5) / size
@@ -215,8 +218,10 @@ def _table(kind: str, dtype: str, deviation: float) -> NDArray[Any]:
         "gain": 1 + GAIN_SPREAD * normal,
         "bias": BIAS_SPREAD * normal,
     }[kind].astype(np.float32)
-    coded = {"F8_E4M3": E4M3, "BF16": BF16}.get(dtype)
-    return values.astype(DTYPES[dtype]) if coded is None else coded.encode(values).astype(DTYPES[dtype])
+    if dtype == "F8_E4M3":
+        codes = E4M3.encode(values).astype(np.uint16)
+        return (codes + (codes[:, None] << 8)).reshape(-1)
+    return BF16.encode(values).astype(np.uint16) if dtype == "BF16" else values
 
 
 # ---- writing ----------------------------------------------------------------------------------------------
