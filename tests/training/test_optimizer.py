@@ -93,6 +93,15 @@ def test_each_layer_moves_by_its_own_load_modules_last() -> None:
         np.testing.assert_array_equal(ffn.bias, expected)
 
 
+def test_routers_without_a_bias_are_left_alone() -> None:
+    config = ModelConfig.preset("nano", n_layers=2, score_func="softmax", topk_method="greedy")
+    parameters = Parameters(config)
+    parameters.buffer[...] = 1
+    move_biases(parameters, np.tile(np.arange(16), (2, 1)), 0.5)
+    assert (parameters.buffer == 1).all()
+    assert parameters.trained == parameters.buffer.size
+
+
 def test_repeating_the_sign_rule_balances_a_lopsided_router() -> None:
     from minidsv3.model.gate import route
 
