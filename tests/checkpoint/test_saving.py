@@ -29,8 +29,8 @@ TINY = ModelConfig(
     n_limited_groups=1,
     route_scale=2.5,
     kv_lora_rank=16,
-    qk_nope_head_dim=6,
-    qk_rope_head_dim=2,
+    qk_nope_head_dim=8,
+    qk_rope_head_dim=8,
     v_head_dim=8,
     q_lora_rank=24,
     n_mtp_layers=1,
@@ -193,7 +193,7 @@ def test_codes_in_the_same_blocks_are_taken_over(tmp_path, tensors):
     np.testing.assert_array_equal(came.raw(), source[PROJECTION].raw())
     np.testing.assert_array_equal(came.scale.read(), source[PROJECTION].scale.read())
     write_folder(tmp_path / "c", TINY, source, "fp8", block=4)  # other blocks: encoded anew
-    assert open_folder(tmp_path / "c").tensors[PROJECTION].scale.shape == (10, 4)
+    assert open_folder(tmp_path / "c").tensors[PROJECTION].scale.shape == (10, 8)
 
 
 def test_each_function_is_called_once_and_its_array_let_go(tmp_path):
