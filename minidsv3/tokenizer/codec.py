@@ -36,7 +36,7 @@ from .alphabet import BYTE_TO_CHARACTER, BYTE_TOKENS, to_characters
 from .composing import Origin, composed
 from .merging import merge
 from .pieces import DEEPSEEK_V3, SPLITS, split_pieces
-from .stages import Stage, Steps, cut_by
+from .stages import Stage, Steps, cut_by, in_place
 from .training import learn
 from .vocabulary import (
     BOS,
@@ -68,6 +68,7 @@ class Tokenizer:
         # of the 13 bytes that UTF-8 never uses, some files have no token: no text asks for one
         self._byte_ids = [vocabulary.ids.get(BYTE_TO_CHARACTER[byte], -1) for byte in range(256)]
         self._cut, self._later = _first_cut(vocabulary.steps)
+        self._final_pieces = _PieceMemory(self._merge_piece) if self._later else self._pieces
         whole = range(vocabulary.learned if vocabulary.steps.whole_pieces else 0)
         self._whole = {self._bytes[token]: token for token in whole}
 
@@ -150,12 +151,7 @@ class Tokenizer:
         return tuple(chain.from_iterable(map(self._merge_piece, cut_by(self._later, piece))))
 
     def _merge_piece(self, piece: str) -> tuple[int, ...]:
-        try:
-            data = piece.encode()
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"expected text that UTF-8 can write, got a lone surrogate in {piece!r}"
-            ) from None
+        data = _utf8(piece)
         if (whole := self._whole.get(data)) is not None:
             return (whole,)
         return tuple(merge([self._byte_ids[byte] for byte in data], self._ranks))
@@ -194,12 +190,15 @@ class Tokenizer:
 
     def _placed_text(self, text: str) -> Iterator[tuple[int, int, int]]:
         """Yield each token of a text without markers, and the characters it holds bytes of."""
-        for piece, start, prefixed in self.vocabulary.steps.spans(text):
-            # for each byte, its character; a space put in front belongs to the first
-            owners = [start + i for i, character in enumerate(piece) for _ in character.encode("utf-8", "replace")]
-            owners[0] += prefixed
+        steps = self.vocabulary.steps
+        spans = in_place(split_pieces(text)) if steps.stages == DEEPSEEK_V3.stages else steps.spans(text)
+        for piece, start, prefixed in spans:
+            owners: Sequence[int] = range(start, start + len(piece))
+            if prefixed or not piece.isascii():  # for each byte, its character
+                owners = [at for at, character in zip(owners, piece, strict=True) for _ in _utf8(character)]
+                owners[0] += prefixed  # a space put in front belongs to the first character
             at = 0
-            for token in self._merge_piece(piece):
+            for token in self._final_pieces[piece]:
                 size = len(self._bytes[token])
                 yield token, owners[at], owners[at + size - 1] + 1
                 at += size
@@ -315,6 +314,13 @@ def _first_cut(steps: Steps) -> tuple[Callable[[str], Iterable[str]], tuple[Stag
     first, second, *later = stages
     # a piece may come out empty: then it has no ids
     return lambda text: chain.from_iterable(map(second.cut, first.cut(text))), tuple(later)
+
+
+def _utf8(piece: str) -> bytes:
+    try:
+        return piece.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"expected text that UTF-8 can write, got a lone surrogate in {piece!r}") from None
 
 
 def _origin_of(origin: Origin | None, begin: int, end: int) -> tuple[int, int]:

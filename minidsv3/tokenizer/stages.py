@@ -21,7 +21,7 @@ Next: minidsv3.tokenizer.pieces
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
@@ -129,9 +129,17 @@ class Steps:
     def spans(self, text: str) -> list[Piece]:
         """Cut a text by all stages, keeping places; a space put in front stands one before its piece."""
         pieces: list[Piece] = [(text, 0, False)] if text else []
-        for stage in self.stages:
+        for stage in filter(lambda stage: stage.changes, self.stages):
             pieces = [part for piece, at, _ in pieces for part in _spans_of(stage, piece, at)]
         return pieces
+
+
+def in_place(pieces: Iterable[str], at: int = 0) -> Iterator[Piece]:
+    """Give the places of pieces that follow one another without gaps, from `at` on."""
+    for piece in pieces:
+        if piece:
+            yield piece, at, False
+            at += len(piece)
 
 
 def cut_by(stages: Iterable[Stage], text: str) -> list[str]:
@@ -142,7 +150,9 @@ def cut_by(stages: Iterable[Stage], text: str) -> list[str]:
     return pieces
 
 
-def _spans_of(stage: Stage, piece: str, at: int) -> list[Piece]:
+def _spans_of(stage: Stage, piece: str, at: int) -> Iterable[Piece]:
+    if stage.behaviour == "Isolated" and not stage.prefix_space:
+        return in_place(stage.cut(piece), at)  # nothing is lost or put in: lengths tell the places
     prefixed = stage.prefix_space and piece[0] != " "
     if prefixed:
         piece, at = " " + piece, at - 1
