@@ -17,6 +17,7 @@ Next: minidsv3.cost
 
 import contextlib
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -180,6 +181,7 @@ class Model:
         return generate(self, prompt_ids, max_new_tokens, **options)
 
 
+@lru_cache
 def _numbers(config: ModelConfig) -> int:
     """Parameters of main model, router biases and MTP modules."""
     return sum(map(math.prod, config.tensor_shapes().values()))

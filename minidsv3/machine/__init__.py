@@ -87,7 +87,8 @@ class Machine:
         rounding = self._rounding.wrap if self._rounding else None
         wraps = (rounding, policy, self._recorder.wrap if self._recorder else None)
         self._wraps = [wrap for wrap in wraps if wrap is not None]  # from the inside out
-        self._in_blocks = False
+        self._in_blocks = False  # whether the model at hand has such weights
+        self._takes_blocks = False  # whether primitives are shadowed for them
         if self._wraps:
             self._wrap_primitives()
 
@@ -105,7 +106,8 @@ class Machine:
         if self._block is None and self.recipe.multiplies_fp8:
             self.fp8_block = fp8_block
         self._in_blocks = in_blocks
-        if in_blocks:
+        if in_blocks and not self._takes_blocks:
+            self._takes_blocks = True
             for name, wrap in IN_BLOCKS.items():
                 self._shadow(name, wrap(getattr(p, name)))
 

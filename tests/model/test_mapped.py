@@ -105,6 +105,16 @@ def test_generation_is_the_same(config, rng, weights, budget, options, precision
         assert (texts[0].drafted, texts[0].accepted) == (texts[1].drafted, texts[1].accepted)
 
 
+def test_states_begin_with_the_embedding_and_end_in_front_of_the_head():
+    model = Model.initialise(ModelConfig.preset("nano"), seed=1)
+    ids = np.array([[1, 2, 3], [4, 5, 6]])
+    states = model.hidden_states(ids)
+    assert [state.shape for state in states] == [(2, 3, 128)] * (model.config.n_layers + 1)
+    assert np.array_equal(states[0], model.parameters["model.embed_tokens.weight"][ids])
+    head = model.parameters["lm_head.weight"]
+    np.testing.assert_allclose(states[-1] @ head.T, model.logits(ids), rtol=1e-4, atol=1e-5)
+
+
 def test_a_batch_of_prompts(tmp_path):
     rng = np.random.default_rng(0)
     resident, mapped = both(ModelConfig.preset("nano"), rng, "fp8", 1_000_000, str(tmp_path))
