@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from minidsv3.checkpoint.atomic import FilePath, replacing
 from minidsv3.checkpoint.config_json import to_hugging_face
-from minidsv3.checkpoint.folder import mtp_copies, open_folder
+from minidsv3.checkpoint.folder import load_json, mtp_copies, open_folder
 from minidsv3.checkpoint.header import DTYPES, CheckpointError
 from minidsv3.checkpoint.inspect import inspect_checkpoint
 from minidsv3.checkpoint.names import (
@@ -325,7 +325,7 @@ def _begin(folder: Path, source: Source, wanted: Target, block: int) -> None:
         with replacing(path) as file:
             file.write((json.dumps(asked, indent=1) + "\n").encode())
         return
-    begun = json.loads(path.read_text(encoding="utf-8"))
+    begun = load_json(path)
     for name, value in asked.items():
         if begun.get(name) != value:
             raise ValueError(

@@ -3,14 +3,18 @@
 import dataclasses
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from official_rule import renamed
+from strategies import configs
 
-from minidsv3.checkpoint import CheckpointError, convert, open_folder
+from minidsv3.checkpoint import CheckpointError, convert, encode_blocks, open_folder
 from minidsv3.checkpoint.convert import Piece, Target, bytes_of
 from minidsv3.checkpoint.inspect import inspect_checkpoint
 from minidsv3.checkpoint.official import open_official
@@ -301,6 +305,9 @@ def test_another_plan_is_refused(
     (source / "config.json").write_text((source / "config.json").read_text() + "\n")
     with pytest.raises(ValueError, match="go on with fingerprint"):
         convert.convert(source, out, Target("bf16"))
+    (out / ".conversion.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"\.conversion\.json: expected JSON"):
+        convert.convert(source, out, Target("bf16"))
 
 
 def test_a_finished_file_of_another_header_is_made_again(
@@ -390,3 +397,28 @@ def test_sizes(text: str) -> None:
         return
     with pytest.raises(ValueError, match="expected a size such as 5GB"):
         bytes_of(text)
+
+
+# ---- any sizes --------------------------------------------------------------------------------------------
+
+
+@given(configs(), st.integers(1, 9), st.integers(1, 40), st.integers(100, 3000))
+@settings(max_examples=15)
+def test_any_sizes_there_and_back(config: ModelConfig, block: int, piece: int, shard_bytes: int) -> None:
+    """float32 to FP8 is each tensor's own encoding; FP8 to DeepSeek's names and back is a copy."""
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        folder = Path(place)
+        patch.setattr(convert, "PIECE", piece)
+        synthesise(folder / "fp32", config, "fp32")
+        convert.convert(folder / "fp32", folder / "fp8", Target("fp8", block=block, shard_bytes=shard_bytes))
+        wide, narrow = open_folder(folder / "fp32").tensors, open_folder(folder / "fp8").tensors
+        for name in config.fp8_tensors():
+            codes, scale = encode_blocks(wide[name].read(), (block, block))
+            stored = narrow[name]
+            assert stored.scale is not None
+            assert stored.raw().tobytes() == codes.tobytes()
+            assert stored.scale.raw().tobytes() == scale.tobytes()
+        convert.convert(folder / "fp8", folder / "own", Target("fp8", layout="official"))
+        convert.convert(folder / "own", folder / "back", Target("fp8", shard_bytes=shard_bytes))
+        assert raw(folder / "back") == raw(folder / "fp8")
+        assert open_folder(folder / "back").block == (block, block)

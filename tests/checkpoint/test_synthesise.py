@@ -17,6 +17,10 @@ from minidsv3.config import ModelConfig
 from minidsv3.interpreter import Model
 
 NANO = ModelConfig.preset("nano", n_layers=2, n_mtp_layers=1)
+V2_LIKE = ModelConfig.preset(
+    "nano", n_layers=2, n_mtp_layers=0, q_lora_rank=0, score_func="softmax", norm_topk_prob=False,
+    topk_method="group_limited_greedy",
+)  # fmt: skip
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -103,11 +107,12 @@ def test_numbers_do_not_depend_on_files_or_fill(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("weights", ["fp8", "bf16", "fp32"])
-def test_a_small_model_is_sane(weights: str, tmp_path: Path) -> None:
-    synthesise(tmp_path / "m", NANO, weights, seed=1)
+@pytest.mark.parametrize("model", [NANO, V2_LIKE], ids=["v3", "v2"])
+def test_a_small_model_is_sane(model: ModelConfig, weights: str, tmp_path: Path) -> None:
+    synthesise(tmp_path / "m", model, weights, seed=1)
     assert inspect_checkpoint(tmp_path / "m", verify=True).ok  # the copies too
     config, tensors = read_folder(tmp_path / "m")
-    assert config == NANO
+    assert config == model
     for name, values in tensors.items():
         if name.endswith("norm.weight"):
             assert 0.8 < values.mean() < 1.2
