@@ -69,12 +69,25 @@ def test_every_op_of_the_catalogue_is_emitted(model: Model, trained: Trace) -> N
         *decoded(model, attention="naive"),
         *decoded(model, speculative=True),
     ]
-    no_latent = Model.initialise(ModelConfig.preset("nano", q_lora_rank=0, vocab_size=64), seed=0)
+    lite = ModelConfig.preset(
+        "nano", q_lora_rank=0, vocab_size=64, score_func="softmax", topk_method="greedy"
+    )
     machine = Machine(trace=True)
-    no_latent.logits(TOKENS, machine)
+    Model.initialise(lite, seed=0).logits(TOKENS, machine)
     emitted = {row.op for row in [*rows, *machine.trace]}
     assert set(catalogue()) - emitted == set(NOT_EMITTED)
     assert {e for op in emitted for e in look_up(op).equations} >= {str(n) for n in range(1, 26)}
+
+
+def test_softmax_scores_stay_in_float32_where_products_are_fp8() -> None:
+    """As the sigmoid of V3's gate, which the report keeps in higher precision."""
+    config = ModelConfig.preset("nano", n_layers=2, n_mtp_layers=0, vocab_size=64, score_func="softmax")
+    machine = Machine(precision="fp8", trace=True)
+    Model.initialise(config, seed=0).loss_and_gradients(TOKENS, machine=machine)
+    forward, backward = machine.trace.select("gate.softmax")
+    assert (forward.formats, backward.formats) == (("fp32",) * 2, ("fp32",) * 3)
+    assert (forward.phase, backward.phase, backward.direction) == ("forward", "backward", "dgrad")
+    assert not machine.trace.select("gate.sigmoid")
 
 
 def test_every_differentiable_op_of_a_training_step_has_its_backward_rows(trained: Trace) -> None:
