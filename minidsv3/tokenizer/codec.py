@@ -203,6 +203,11 @@ class Tokenizer:
                 yield token, owners[at], owners[at + size - 1] + 1
                 at += size
 
+    def stages(self, text: str) -> list[tuple[Stage, list[str]]]:
+        """Give each stage of cutting with the pieces after it; nothing is merged yet."""
+        steps = self.vocabulary.steps
+        return [*zip(steps.stages, steps.stage_by_stage(self._normalised(text)), strict=True)]
+
     def decode(self, ids: Ids, skip_special: bool = False) -> str:
         """Turn ids into text; bytes that are no UTF-8 become U+FFFD.
 

@@ -126,6 +126,14 @@ class Steps:
         """Cut a text by all stages."""
         return cut_by(self.stages, text)
 
+    def stage_by_stage(self, text: str) -> list[list[str]]:
+        """Give the pieces after each stage."""
+        pieces, trail = [text], list[list[str]]()
+        for stage in self.stages:
+            pieces = [*filter(None, chain.from_iterable(map(stage.cut, pieces)))]
+            trail.append(pieces)
+        return trail
+
     def spans(self, text: str) -> list[Piece]:
         """Cut a text by all stages, keeping places; a space put in front stands one before its piece."""
         pieces: list[Piece] = [(text, 0, False)] if text else []
