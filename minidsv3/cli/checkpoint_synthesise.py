@@ -6,7 +6,7 @@ tensors, elements, bytes, written, files, file_bytes, published.
 
 Does: options, progress, printing. Does not: write (`minidsv3.checkpoint.synthesise`).
 
-Next: minidsv3.cli.ops
+Next: minidsv3.cli.bill
 """
 
 import argparse

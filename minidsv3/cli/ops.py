@@ -6,7 +6,7 @@ Does: print what `data/ops.toml` and `data/symbols.toml` hold. Does not: run any
     >>> minidsv3(["ops", "mla.kv_dwn"])
     2
 
-Next: minidsv3.cli.bill
+Next: minidsv3.cli.checkpoint
 """
 
 import argparse

@@ -403,7 +403,7 @@ def test_sizes(text: str) -> None:
 
 
 @given(configs(), st.integers(1, 9), st.integers(1, 40), st.integers(100, 3000))
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_any_sizes_there_and_back(config: ModelConfig, block: int, piece: int, shard_bytes: int) -> None:
     """float32 to FP8 is each tensor's own encoding; FP8 to DeepSeek's names and back is a copy."""
     with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
