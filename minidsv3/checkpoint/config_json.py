@@ -182,7 +182,7 @@ def _check_fixed(table: Mapping[str, object], where: str) -> None:
             value is None and name == "num_key_value_heads"
         ):
             raise CheckpointError(
-                f"{where}: expected {name} {wanted!r}, all that is computed here, got {value!r}"
+                f"{where}: expected {name} {wanted!r}, all that is computed here, got {shown(value)}"
             )
 
 
@@ -195,11 +195,12 @@ def _rope(table: Mapping[str, object], where: str) -> dict[str, object]:
     theta = {_typed(fields, "rope_theta", float, where) for fields in (table, rope) if "rope_theta" in fields}
     if len(theta) != 1 or min(theta) <= 0:
         raise CheckpointError(f"{where}: expected one positive rope_theta, got {sorted(theta) or 'none'}")
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != rope.get("type", kind) or kind not in ("default", "yarn"):
-        named = (rope.get("type"), rope.get("rope_type"))
+    named = (rope.get("type"), rope.get("rope_type"))
+    said = [kind for kind in named if kind is not None]
+    kind = said[-1] if said else "default"
+    if any(other != kind for other in said) or kind not in ("default", "yarn"):
         raise CheckpointError(
-            f"{where}: expected {inside} of type 'default' or 'yarn', got type, rope_type {named}"
+            f"{where}: expected {inside} of type 'default' or 'yarn', got type, rope_type {shown(named)}"
         )
     scaling = _yarn(rope, f"{where}: {inside}") if kind == "yarn" else None
     return {"rope_theta": theta.pop(), "rope_scaling": scaling}

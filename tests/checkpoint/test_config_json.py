@@ -155,7 +155,11 @@ def test_both_ways_of_writing_rope_are_read() -> None:
     yarn: dict[str, object] = sizes | {"mscale": 1.0, "mscale_all_dim": 1.0}
     wanted = dataclasses.replace(TINY, rope_scaling=YARN, rope_theta=5e4)
     table = to_hugging_face(TINY)
-    for kind in ({"type": "yarn"}, {"rope_type": "yarn"}, {"type": "yarn", "rope_type": "yarn"}):
+    both: list[dict[str, object]] = [
+        {"type": "yarn", "rope_type": "yarn"},
+        {"type": None, "rope_type": "yarn"},
+    ]
+    for kind in ({"type": "yarn"}, {"rope_type": "yarn"}, *both):
         assert from_hugging_face(table | {"rope_theta": 50000, "rope_scaling": yarn | kind}) == wanted
         inside = yarn | kind | {"rope_theta": 50000}
         moved = {name: value for name, value in table.items() if name not in ("rope_theta", "rope_scaling")}
@@ -244,6 +248,7 @@ def test_renormalised_and_scaled_weights_of_a_v2_are_refused() -> None:
         ({"truncate": 1}, "expected truncate to be true or false"),
         ({"short_factor": [1.0]}, "expected YaRN with .* got short_factor="),
         ({"rope_type": "linear"}, "expected rope_scaling of type"),
+        ({"type": ["yarn"]}, "expected rope_scaling of type"),
     ],
 )
 def test_a_yarn_that_is_not_computed_is_refused(change: dict[str, object], said: str) -> None:
