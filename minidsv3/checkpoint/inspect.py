@@ -320,39 +320,40 @@ def _numbers(found: Inspection, progress: Progress) -> Iterator[Finding]:
     done = 0
     for name, tensor in found.tensors.items():
         original = found.tensors.get(copies.get(name, ""))
+        if original and (original.shape, original.dtype) != (tensor.shape, tensor.dtype):
+            original = None  # a finding already, or stored in another format
         strange, first, differ = 0, "", 0
         for rows in _bands(tensor.shape):
             codes = tensor.codes(rows, check=False) if tensor.shape else tensor.parts[0].raw()[None]
             mask = _no_numbers(codes, tensor.dtype, name.endswith(SCALE))
-            if mask.any() and not strange:
-                where = tuple(map(int, np.argwhere(mask)[0]))
-                place = [where[0] + rows.start, *where[1:]]
-                first = (
-                    f"the first {codes[where]:#x} at {place}"
-                    if codes.dtype.kind == "u"
-                    else f"the first {codes[where]} at {place}"
-                )
+            first = first or _first(codes, mask, rows.start)
             strange += int(mask.sum())
-            if original is not None and (original.shape, original.dtype) == (tensor.shape, tensor.dtype):
-                differ += int((codes != original.codes(rows, check=False)).sum())
+            differ += int((codes != original.codes(rows, check=False)).sum()) if original else 0
             done += codes.nbytes
             progress(done, total, name)
         file = str(tensor.parts[0].path)
         if strange:
             expected = "finite scales >= 0" if name.endswith(SCALE) else "finite numbers"
             yield Finding("numbers", name, expected, f"{strange} that are not, {first}", file)
-        if original is not None and differ:
+        if original and differ:
             yield Finding("copy", name, f"the numbers of {original.name!r}", f"{differ} others", file)
 
 
 def _bands(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Rows to be looked at together."""
-    if not shape:
-        yield slice(0, 1)
-        return
-    step = max(PIECE // max(math.prod(shape[1:]), 1), 1)
-    for start in range(0, shape[0], step):
-        yield slice(start, min(start + step, shape[0]))
+    """Rows to be looked at together; of an empty tensor none, however many it says."""
+    rows, width = (shape[0], math.prod(shape[1:])) if shape else (1, 1)
+    step = max(PIECE // max(width, 1), 1)
+    for start in range(0, rows if width else 0, step):
+        yield slice(start, min(start + step, rows))
+
+
+def _first(codes: NDArray[Any], mask: NDArray[np.bool_], row: int) -> str:
+    """The first marked number, codes in hexadecimal, and its place; "" if there is none.  row: of codes[0]."""
+    if not mask.any():
+        return ""
+    at = tuple(map(int, np.argwhere(mask)[0]))
+    value = f"{codes[at]:#x}" if codes.dtype.kind == "u" else str(codes[at])
+    return f"the first {value} at {[at[0] + row, *at[1:]]}"
 
 
 def _no_numbers(codes: NDArray[Any], dtype: str, is_scale: bool) -> NDArray[np.bool_]:

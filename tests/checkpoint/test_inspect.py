@@ -240,6 +240,17 @@ def test_copies_that_are_none(folder: Path) -> None:
     assert finding[:4] == ("copy", head, "the numbers of 'lm_head.weight'", "6 others")
 
 
+def test_an_empty_tensor_of_many_rows_is_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "empty.safetensors"
+    write_safetensors(path, {"none": np.empty((0, 5), "f"), "number": np.array(2.0, "f")})
+    path.write_bytes(path.read_bytes().replace(b"[0,5]", b"[" + b"9" * 15 + b",0]").replace(b" ", b""))
+    text = path.read_bytes()[8:-4]
+    path.write_bytes(len(text).to_bytes(8, "little") + text + path.read_bytes()[-4:])
+    found = inspect_checkpoint(path, verify=True)
+    assert found.tensors["none"].shape == (10**15 - 1, 0)
+    assert found.ok
+
+
 def test_progress_counts_every_byte(good: Path) -> None:
     seen: list[tuple[int, int, str]] = []
     found = inspect_checkpoint(good, verify=True, progress=lambda *now: seen.append(now))
