@@ -174,7 +174,7 @@ def test_half_a_model_over_another_is_none(tmp_path, tensors):
     other["lm_head.weight"] = lambda: 1 / 0
     with pytest.raises(ZeroDivisionError):
         write_folder(tmp_path, TINY, other, shard_bytes=8000)
-    with pytest.raises(CheckpointError, match="expected model.safetensors or .*, got neither"):
+    with pytest.raises(CheckpointError, match=r"expected model.safetensors or .*, got neither"):
         open_folder(tmp_path)
     assert not list(tmp_path.glob(".*"))  # nothing partial either
 
