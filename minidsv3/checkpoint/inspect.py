@@ -348,7 +348,7 @@ def _bands(shape: tuple[int, ...]) -> Iterator[slice]:
 
 
 def _first(codes: NDArray[Any], mask: NDArray[np.bool_], row: int) -> str:
-    """The first marked number, codes in hexadecimal, and its place; "" if there is none.  row: of codes[0]."""
+    """The first marked number, codes in hexadecimal, and its place; "" if none is.  row: of codes[0]."""
     if not mask.any():
         return ""
     at = tuple(map(int, np.argwhere(mask)[0]))
