@@ -20,13 +20,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from minidsv3.cli.terminal import draws_in_place
-from minidsv3.corpus.needle import THINGS, word_ids
+from minidsv3.corpus.needle import THINGS, shortest, word_ids
 from minidsv3.model.parameters import Parameters
 from minidsv3.show.needle import NeedleMap, NeedleMaps
 from minidsv3.show.numbers import duration
 from minidsv3.tokenizer import Tokenizer
 from minidsv3.training import retrieval
 from minidsv3.training.extension import under
+from minidsv3.training.retrieval import DISTRACTORS
 
 __all__ = ["BEYOND", "Haystacks", "counting", "needle_lengths", "needle_maps"]
 
@@ -44,11 +45,11 @@ class Haystacks:
 
 
 def needle_lengths(trained: int, longest: int) -> list[int]:
-    """Half the trained length, that, twice that, … and the longest."""
-    lengths = [trained // 2]
+    """Half the trained length, that, twice that, … and the longest; none too short for a haystack."""
+    lengths = [max(trained // 2, shortest(DISTRACTORS))]
     while 2 * lengths[-1] < longest:
         lengths.append(2 * lengths[-1])
-    return [*lengths, longest]
+    return [*lengths, longest] if longest > lengths[-1] else lengths
 
 
 def needle_maps(

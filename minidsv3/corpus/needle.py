@@ -1,21 +1,21 @@
 """Needles in haystacks: documents in which a fact stands once, and which ask for it at the end.
 
 A haystack is a few plain sentences, round and round. A needle, put anywhere between two words of it, is a
-name and the word that belongs to it, closed by the name: `Ke ma Ke`. Behind a full stop come questions:
-`? Ke` has one right answer, `ma`. Every word is one token of a tokenizer that learned from such text, so
-that lengths and depths are exact to the token.
+name and the word that belongs to it, said twice (which teaches a small model to look one word back): `Ke ma
+Ke ma`. Behind a full stop come questions: `? Ke` has one right answer, `ma`. Every word is one token of a
+tokenizer that learned from such text, so that lengths and depths are exact to the token.
 
 A document to learn from has several needles and asks for them again and again, so that a small model learns
 to retrieve in minutes; one to test asks once for a needle at a given depth, from 0, the beginning, to 1,
 the last place in front of the question, with others as distractors. All words and numbers are ours.
 
->>> stack = haystack(24, 0.5, np.random.default_rng(0), distractors=1)
+>>> stack = haystack(28, 0.5, np.random.default_rng(0), distractors=1)
 >>> spoken(stack.words)
-' the sun is warm here we go there De gu De Lo lu Lo and back again the wind is . ? De'
+' fly south the stars come out the grass is green De gu De gu Lo lu Lo lu the sky is blue the sun . ? De'
 >>> WORDS[stack.answer], stack.at
-('gu', 9)
+('gu', 11)
 >>> spoken(document(32, np.random.default_rng(3), needles=2))  # doctest: +ELLIPSIS
-' back again the wind is cold the road Xo za Xo ... come out . ? Xo za ? Se ku'
+' cold the road is long Xo za Xo za all birds ... is . ? Xo za ? Se ku'
 
 Next: minidsv3.corpus.batches
 """
@@ -42,7 +42,7 @@ PLAIN = tuple(sorted({word for sentence in SENTENCES for word in sentence.split(
 WORDS = ("", ".", "?", *PLAIN, *NAMES, *THINGS)
 """Every word by its number; number 0 is the end-of-sequence token, which begins a document."""
 FIRST_NAME, FIRST_THING = WORDS.index(NAMES[0]), WORDS.index(THINGS[0])
-NEEDLE, QUESTION = 3, 3  # words: `Ke ma Ke`, `? Ke ma`
+NEEDLE, QUESTION = 4, 3  # words: `Ke ma Ke ma`, `? Ke ma`
 MOST_NEEDLES = 8  # of a document to learn from
 
 Words = NDArray[np.int64]
@@ -78,7 +78,7 @@ def haystack(length: int, depth: float, rng: np.random.Generator, distractors: i
     places = [*range(0, at - NEEDLE + 1, NEEDLE), *range(at + NEEDLE, len(body) - NEEDLE + 1, NEEDLE)]
     chosen = [at, *rng.permutation(places)[:distractors].tolist()]
     for place, name, thing in zip(chosen, names, things, strict=True):
-        body[place : place + NEEDLE] = name, thing, name
+        body[place : place + NEEDLE] = name, thing, name, thing
     words = np.array([END, *_filled(body, rng), STOP, ASK, names[0]])  # [L]
     return Haystack(words, int(things[0]), 1 + at)
 
@@ -99,7 +99,7 @@ def document(length: int, rng: np.random.Generator, needles: int | None = None) 
     things = FIRST_THING + rng.integers(0, len(THINGS), count)
     gaps = np.sort(rng.permutation(len(body) - (NEEDLE - 1) * count)[:count])
     for place, name, thing in zip(gaps + (NEEDLE - 1) * np.arange(count), names, things, strict=True):
-        body[place : place + NEEDLE] = name, thing, name
+        body[place : place + NEEDLE] = name, thing, name, thing
     asked = np.concatenate([rng.permutation(count), rng.integers(0, count, questions - count)])
     tail = np.stack([np.full(questions, ASK), names[asked], things[asked]], axis=1)  # [questions, 3]
     return np.concatenate([[END], _filled(body, rng), [STOP], tail.ravel()])

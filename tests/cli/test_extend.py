@@ -19,7 +19,7 @@ RECIPE = [
 ]
 NEEDLES = [
     "dim=16", "inter_dim=16", "moe_inter_dim=8", "q_lora_rank=8", "kv_lora_rank=8", "qk_rope_head_dim=8",
-    "v_head_dim=8", "seq_len=64", "max_seq_len=64", "batch_sequences=2", "ramp_start_sequences=2",
+    "v_head_dim=8", "seq_len=80", "max_seq_len=80", "batch_sequences=2", "ramp_start_sequences=2",
 ]  # fmt: skip
 
 
@@ -215,22 +215,22 @@ def test_needles_from_training_to_heat_maps(tmp_path: Path, capsys: pytest.Captu
     assert main(["run", "--preset", "needle", "--steps", "3", "--out", str(short), "--set", *NEEDLES]) == 0
     report = json.loads((short / "report.json").read_text())
     assert report["samples"] == {}
-    assert report["needle"]["lengths"] == [32, 64, 128, 256, 512]
+    assert report["needle"]["lengths"] == [40, 80, 160, 320, 640]
     assert "needle in a haystack" in capsys.readouterr().out
-    recipe = ["factor=2", 'phases=[{"seq_len": 128, "steps": 2, "batch_sequences": 1}]']
+    recipe = ["factor=2", 'phases=[{"seq_len": 160, "steps": 2, "batch_sequences": 1}]']
     assert main(["run", "--extend", str(short), "--out", str(long), "--set", *recipe, "--json"]) == 0
     table = json.loads(capsys.readouterr().out)["needle"]
-    assert table["lengths"] == [32, 64, 128]
+    assert table["lengths"] == [40, 80, 160]
     assert [entry["name"] for entry in table["maps"]] == ["as trained", "YaRN, untrained", "after phase 1"]
-    assert [entry["learned"] for entry in table["maps"]] == [64, 64, 128]
+    assert [entry["learned"] for entry in table["maps"]] == [80, 80, 160]
     assert main(["show", "needle", "--model", str(long), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["schema"], shown["maps"]) == ("minidsv3.show.needle/1", table["maps"])
-    asked = ["--lengths", "32,64,128", "--depths", "0,0.25,0.5,0.75,1", "--samples", "32"]
+    asked = ["--lengths", "40,80,160", "--depths", "0,0.25,0.5,0.75,1", "--samples", "32"]
     assert main(["show", "needle", "--model", str(long), "--json", *asked]) == 0
     assert json.loads(capsys.readouterr().out)["maps"] == table["maps"]  # measured again: the same
     for more, words in {
-        ("--lengths", "27,64"): "--lengths growing numbers from 28",
+        ("--lengths", "35,64"): "--lengths growing numbers from 36",
         ("--lengths", "64,64"): "growing",
         ("--depths", "0,2"): "from 0 to 1",
         ("--depths", "x"): "got 'x'",
@@ -244,5 +244,5 @@ def test_needles_from_training_to_heat_maps(tmp_path: Path, capsys: pytest.Captu
 def test_a_model_that_learned_other_text_has_no_words_for_needles(
     finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["show", "needle", "--model", str(finished_run), "--lengths", "32"]) == 2
+    assert main(["show", "needle", "--model", str(finished_run), "--lengths", "64"]) == 2
     assert "minidsv3 run --preset needle" in capsys.readouterr().err

@@ -125,7 +125,7 @@ def test_sizes_of_tokens_add_up_to_the_text() -> None:
 
 def test_retrieval_in_batches_is_retrieval_one_by_one() -> None:
     """A model of random weights that ranks one of four things first in a quarter of all cases or less."""
-    parameters, lengths, depths = small_parameters(), [30, 70], [0.0, 0.4, 1.0]
+    parameters, lengths, depths = small_parameters(), [36, 70], [0.0, 0.4, 1.0]
     roomy = under(parameters, replace(SMALL, max_seq_len=70))
     ids = np.random.default_rng(3).permutation(len(WORDS)).astype(np.int32)
     found = retrieval(roomy, ids, lengths, depths, samples=40, seed=5)
