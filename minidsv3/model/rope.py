@@ -36,7 +36,8 @@ def frequencies(dim: int, theta: float, scaling: RopeScaling | None = None) -> N
     if scaling is None or scaling.factor <= 1:
         return plain
     low, high = ramp_ends(dim, theta, scaling)
-    ramp: NDArray[np.float64] = np.clip((np.arange(dim // 2) - low) / (high - low or 0.001), 0, 1)  # 0: keep, 1: slow down
+    pairs: NDArray[np.float64] = np.arange(dim // 2) - low
+    ramp = np.clip(pairs / (high - low or 0.001), 0, 1)  # 0: keep, 1: slow down
     return plain * (1 - ramp) + plain / scaling.factor * ramp
 
 

@@ -174,8 +174,8 @@ def cross_entropy(rng: np.random.Generator, n: int, d: int, r: int) -> Pair:
 CASES: dict[str, Case] = {
     case.__name__: case
     for case in (
-        linear, grouped_linear, contract, embedding, rmsnorm, rope, softmax, row_softmax, sigmoid, swiglu, dispatch,
-        combine, scale, renormalise, balance, cross_entropy,
+        linear, grouped_linear, contract, embedding, rmsnorm, rope, softmax, row_softmax, sigmoid, swiglu,
+        dispatch, combine, scale, renormalise, balance, cross_entropy,
     )
 }  # fmt: skip
 
