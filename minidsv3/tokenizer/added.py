@@ -72,14 +72,10 @@ class AddedTokens:
 
     @cached_property
     def _after(self) -> tuple[re.Pattern[str], dict[str, AddedToken]]:
-        form = "NFC" if self._compose else None
-        return _any_of(
-            {
-                unicodedata.normalize(form, token.content) if form else token.content: token
-                for token in self._tokens
-                if token.normalized
-            }
-        )
+        after = {token.content: token for token in self._tokens if token.normalized}
+        if self._compose:
+            after = {unicodedata.normalize("NFC", content): token for content, token in after.items()}
+        return _any_of(after)
 
 
 def _any_of(named: dict[str, AddedToken]) -> tuple[re.Pattern[str], dict[str, AddedToken]]:

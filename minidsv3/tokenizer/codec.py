@@ -6,7 +6,8 @@ are never kept.
 
 `encode(text)` treats all text as text, so that nothing a user writes can become a marker; `encode(text,
 special=True)` recognises the added tokens' own spelling. No begin token is put in front, also where a file
-has a template that asks for one: whoever builds a prompt does, and finds the ids in `template`. Decoding joins the tokens' bytes and reads them as UTF-8, with U+FFFD where they are not.
+has a template that asks for one: whoever builds a prompt does, and finds the ids in `template`. Decoding
+joins the tokens' bytes and reads them as UTF-8, with U+FFFD where they are not.
 
 >>> tokenizer = Tokenizer.train(["a man, a plan, a canal"], vocab_size=266)
 >>> tokenizer.encode(""), tokenizer.decode(tokenizer.encode("a plan — 図"))
@@ -156,7 +157,9 @@ class Tokenizer:
             return (whole,)
         return tuple(merge([self._byte_ids[byte] for byte in data], self._ranks))
 
-    def encode_with_offsets(self, text: str, special: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+    def encode_with_offsets(
+        self, text: str, special: bool = False
+    ) -> tuple[list[int], list[tuple[int, int]]]:
         """Turn text into ids, with the characters of `text` each came from: begin, and one past the end.
 
         A token that holds part of a character counts the whole character, so neighbours may share one.

@@ -217,9 +217,7 @@ def _merges(entries: list[object], ids: dict[str, int]) -> tuple[Pair, ...]:
                     raise ValueError(f"expected merges of known tokens, got {unknown} in merge {rank}")
                 pairs.append((ids[first], ids[second]))
             case _:
-                raise ValueError(
-                    f'expected merges "a b" or ["a", "b"], got {shown(entry)} as merge {rank}'
-                )
+                raise ValueError(f'expected merges "a b" or ["a", "b"], got {shown(entry)} as merge {rank}')
     return tuple(pairs)
 
 

@@ -114,7 +114,9 @@ def read_pattern(pattern: str) -> Node:
     node = _Reader(pattern).whole()
     _check_cost(node)
     if _least_width(node) == 0:
-        raise ValueError("expected a pattern that matches at least one character, got one that may match none")
+        raise ValueError(
+            "expected a pattern that matches at least one character, got one that may match none"
+        )
     return _from_the_left_of_a_run(node)
 
 
@@ -447,4 +449,3 @@ def _from_the_left_of_a_run(node: Node) -> Node:
         case Chain((Repeat(One(found), 1, None, ""), Look() | Edge())):
             return Chain((Look("(?<!", One(found)), *node.nodes))
     return node
-

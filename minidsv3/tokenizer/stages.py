@@ -53,7 +53,9 @@ class Stage:
         for match in self._compiled(text).finditer(text):
             ends += match.span()
         # gaps and matches alternate; a gap may be empty
-        parts = [(*span, bool(index % 2) != self.invert) for index, span in enumerate(pairwise([*ends, len(text)]))]
+        parts = [
+            (*span, bool(index % 2) != self.invert) for index, span in enumerate(pairwise([*ends, len(text)]))
+        ]
         return _behaving([part for part in parts if part[0] < part[1]], self.behaviour)
 
     def cut(self, text: str) -> list[str]:

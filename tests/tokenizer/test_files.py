@@ -113,10 +113,16 @@ def _drop_byte(document: Document) -> None:
         (_set("added_tokens", 0, "id", value=1), "expected one token for each id"),
         (_set("added_tokens", 0, "special", value=1), "expected special of .* of type bool"),
         (_set("added_tokens", 0, "single_word", value=True), "expected single_word of .* to be False"),
-        (_set("normalizer", value={"type": "NFKC"}), "expected normalizer.type to be 'Sequence' or 'NFC', got 'NFKC'"),
+        (
+            _set("normalizer", value={"type": "NFKC"}),
+            "expected normalizer.type to be 'Sequence' or 'NFC', got 'NFKC'",
+        ),
         (_set("decoder", value=None), "expected decoder to be of type dict"),
         (_set("decoder", "type", value="WordPiece"), "expected decoder.type to be 'ByteLevel'"),
-        (_set("pre_tokenizer", value={"type": "Whitespace"}), "pre_tokenizer.type to be Sequence, Split, .*, got 'Whitespace'"),
+        (
+            _set("pre_tokenizer", value={"type": "Whitespace"}),
+            "pre_tokenizer.type to be Sequence, Split, .*, got 'Whitespace'",
+        ),
         (_set("pre_tokenizer", "pretokenizers", value=[]), "end with its only ByteLevel, got \\[\\]"),
         (
             _set("pre_tokenizer", "pretokenizers", 0, "pattern", "Regex", value=r"\b"),
