@@ -452,6 +452,6 @@ def average(mean: Array, w: Array, part: float, at: str = "") -> Array:
 
 PRIMITIVES = (
     "linear", "grouped_linear", "contract", "embedding", "rmsnorm", "rope", "softmax", "row_softmax",
-    "sigmoid", "swiglu", "add", "top_k", "dispatch", "scale", "combine", "renormalise", "balance", "cross_entropy", "adamw",
-    "average", "quantise", "keep", "copy_weight",
+    "sigmoid", "swiglu", "add", "top_k", "dispatch", "scale", "combine", "renormalise", "balance",
+    "cross_entropy", "adamw", "average", "quantise", "keep", "copy_weight",
 )  # fmt: skip

@@ -36,8 +36,8 @@ def frequencies(dim: int, theta: float, scaling: RopeScaling | None = None) -> N
     if scaling is None or scaling.factor <= 1:
         return plain
     low, high = ramp_ends(dim, theta, scaling)
-    pairs: NDArray[np.float64] = np.arange(dim // 2) - low
-    ramp = np.clip(pairs / (high - low or 0.001), 0, 1)  # 0: keep, 1: slow down
+    past = (np.arange(dim // 2) - low) / (high - low or 0.001)  # [d_R / 2]
+    ramp = np.minimum(np.maximum(past, 0.0), 1.0)  # 0: keep, 1: slow down
     return plain * (1 - ramp) + plain / scaling.factor * ramp
 
 
