@@ -30,6 +30,7 @@ _KNOWN: dict[str, tuple[object, ...]] = {
     "fmt": ("e4m3", "float8_e4m3fn", None),
     "activation_scheme": ("dynamic", None),
     "scale_fmt": ("float32", "float", "ue8m0", None),
+    "expert_dtype": ("fp8", None),  # transformers'; its other value is FP4
 }
 # about what is left unquantised, which the files show, and about how others load them
 _IGNORED = (

@@ -81,8 +81,9 @@ def write_folder(
     shards = _shards(_entries(config, tensors, weights, mtp_copies, (side, side)), shard_bytes)
     names = _file_names(len(shards))
     folder.mkdir(parents=True, exist_ok=True)
-    if len(names) > 1:  # an earlier model's index must not name files of both, should this end half-way
+    if len(names) > 1:  # should this end half-way, nothing of an earlier model is to be read in its place
         (folder / INDEX).unlink(missing_ok=True)
+        (folder / WEIGHTS).unlink(missing_ok=True)
     for name, shard in zip(names, shards, strict=True):
         write_safetensors(folder / name, shard, {"format": "pt"})
     table = to_hugging_face(config) | {"torch_dtype": "float32" if weights == "float32" else "bfloat16"}

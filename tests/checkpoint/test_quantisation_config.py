@@ -17,6 +17,7 @@ V3 = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "wei
         {"scale_fmt": "float"},
         {"modules_to_not_convert": None},
         {"modules_to_not_convert": ["lm_head"], "dequantize": False},  # transformers
+        {"expert_dtype": "fp8", "scale_fmt": "float", "modules_to_convert": None},
         {"something_new": None},
         {"fmt": None, "activation_scheme": None},
     ],
@@ -41,6 +42,7 @@ def test_what_is_written_is_read():
         (V3 | {"fmt": "e5m2"}, "expected fmt 'e4m3', got 'e5m2'"),
         (V3 | {"activation_scheme": "static"}, "expected activation_scheme 'dynamic', got 'static'"),
         (V3 | {"scale_fmt": "e5m2"}, "expected scale_fmt 'float32', got 'e5m2'"),
+        (V3 | {"expert_dtype": "fp4"}, "expected expert_dtype 'fp8', got 'fp4'"),
         (V3 | {"bits": 4}, "expected of FP8 the fields .*, got bits=4"),
         (V3 | {"weight_block_size": None}, r"expected weight_block_size \[rows, columns\], got None"),
         (V3 | {"weight_block_size": [128]}, r"expected weight_block_size .*, got \[128\]"),

@@ -1,11 +1,14 @@
 """Folders that we write, loaded by `transformers`: the same logits, in all three formats of weights."""
 
+import json
+
 import numpy as np
 import pytest
 from checkpoint.oracle import by_oracle
 
 from minidsv3 import Model, ModelConfig, TrainConfig
 from minidsv3.checkpoint import open_folder, write_folder
+from minidsv3.checkpoint.quantisation_config import weight_block
 from minidsv3.training.trainer import Trainer
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -114,6 +117,11 @@ def test_a_folder_of_many_files_gives_the_same_logits_there(tmp_path, models, we
     write_folder(tmp_path, model.config, dict(model.parameters), weights, mtp_copies=True, shard_bytes=20_000)
     assert len(open_folder(tmp_path).files) > 5
     assert_same_logits(tmp_path, model, weights)
+
+
+def test_what_transformers_says_of_its_fp8_is_read():
+    said = transformers.FineGrainedFP8Config(weight_block_size=(64, 32)).to_dict()
+    assert weight_block(json.loads(json.dumps(said)), "config.json") == (64, 32)
 
 
 # ---- edge blocks that are not whole: what transformers gets wrong, and this package right ------------------
