@@ -38,7 +38,8 @@ def frequencies(dim: int, theta: float, scaling: RopeScaling | None = None) -> N
     low, high = ramp_ends(dim, theta, scaling)
     past = (np.arange(dim // 2) - low) / (high - low or 0.001)  # [d_R / 2]
     ramp = np.minimum(np.maximum(past, 0.0), 1.0)  # 0: keep, 1: slow down
-    return plain * (1 - ramp) + plain / scaling.factor * ramp
+    stretched: NDArray[np.float64] = plain * (1 - ramp) + plain / scaling.factor * ramp
+    return stretched
 
 
 def ramp_ends(dim: int, theta: float, scaling: RopeScaling) -> tuple[float, float]:
