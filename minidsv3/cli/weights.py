@@ -26,6 +26,7 @@ from minidsv3.interpreter import Model
 from minidsv3.machine import Machine
 from minidsv3.model.memory import in_words, peak_memory
 from minidsv3.model.one_token import token_reads, whole_model
+from minidsv3.model.weight_cache import Ledger
 
 __all__ = ["Reading"]
 
@@ -43,9 +44,7 @@ class Reading:
         self._saying = threading.Lock()
         self._layer, self._drawn = 0, False
         self._start = self._pass = self._said = perf_counter()
-        self.passes: list[
-            tuple[float, int, int]
-        ] = []  # seconds, bytes read, numbers made at each token's end
+        self.passes: list[tuple[float, int, int, int]] = []  # at each token's end, see `token`
 
     def __enter__(self) -> "Reading":
         if self._model.mapped is not None:
@@ -60,9 +59,9 @@ class Reading:
 
     def token(self) -> None:
         """A new token is there."""
-        mapped = self._model.mapped
-        read, made = (mapped.ledger.bytes_read, mapped.ledger.made_numbers) if mapped else (0, 0)
-        self.passes.append((perf_counter() - self._start, read, made))
+        mapped, seconds = self._model.mapped, perf_counter() - self._start
+        ledger = mapped.ledger if mapped else Ledger(0)
+        self.passes.append((seconds, ledger.bytes_read, ledger.made_numbers, ledger.asked_numbers))
 
     # ---- meanwhile ----
 
@@ -109,7 +108,7 @@ class Reading:
         """For JSON: what was read, by a pass over the prompt and by each token after it."""
         mapped, (first, last) = self._model.mapped, (self.passes[0], self.passes[-1])
         after = len(self.passes) - 1  # tokens that decoding made; the first is the prompt's
-        seconds, read, made = (b - a for a, b in zip(first, last, strict=True)) if after else first
+        seconds, read, made, asked = (b - a for a, b in zip(first, last, strict=True)) if after else first
         each = max(after, 1)
         said: dict[str, Any] = {
             "mapped": mapped is not None,
@@ -120,10 +119,14 @@ class Reading:
         }
         if mapped is None:
             return said
-        return said | mapped.ledger.to_dict() | {"whole": self._whole(made / max(seconds, 1e-9))}
+        rate = made / seconds if 2 * made > asked and seconds > 0 else None  # else it says little of making
+        return said | mapped.ledger.to_dict() | {"whole": self._whole(rate)}
 
-    def _whole(self, rate: float) -> dict[str, Any] | None:
-        """A token of the model that has all layers, by arithmetic.  rate: numbers made a second here."""
+    def _whole(self, rate: float | None) -> dict[str, Any] | None:
+        """A token of the model that has all layers, by arithmetic.
+
+        rate: numbers made a second here; None if most were in memory.
+        """
         found = whole_model(self._model.config)
         if found is None:
             return None
