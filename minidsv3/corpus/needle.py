@@ -1,9 +1,9 @@
 """Needles in haystacks: documents in which a fact stands once, and which ask for it at the end.
 
 A haystack is a few plain sentences, round and round. A needle, put anywhere between two words of it, is a
-name and the word that belongs to it, said twice (which teaches a small model to look one word back): `Ke ma
-Ke ma`. Behind a full stop come questions: `? Ke` has one right answer, `ma`. Every word is one token of a
-tokenizer that learned from such text, so that lengths and depths are exact to the token.
+name and the word that belongs to it, said twice, which teaches a small model to look one word back:
+`Ke ma Ke ma`. Behind a full stop come questions: `? Ke` has one right answer, `ma`. Every word is one token
+of a tokenizer that learned from such text, so that lengths and depths are exact to the token.
 
 A document to learn from has several needles and asks for them again and again, so that a small model learns
 to retrieve in minutes; one to test asks once for a needle at a given depth, from 0, the beginning, to 1,
