@@ -19,7 +19,7 @@ from tokenizers import pre_tokenizers as pre
 
 from minidsv3.corpus import library_documents
 from minidsv3.tokenizer import Tokenizer
-from minidsv3.tokenizer.pieces import STAGES, split_pieces
+from minidsv3.tokenizer.pieces import DEEPSEEK_V3, STAGES, split_pieces
 from minidsv3.tokenizer.vocabulary import FIRST_TOKENS
 
 Result = TypeVar("Result")
@@ -124,8 +124,8 @@ def compare_training(texts: list[str]) -> tuple[Tokenizer, Any]:
 
 
 def tiktoken_of(tokenizer: Tokenizer) -> Any:
-    """Give tiktoken the same tokens, by rank, and V3's stages as one pattern; None where it is missing."""
-    if find_spec("tiktoken") is None:
+    """Give tiktoken the same tokens, by rank, and V3's stages as one pattern; None where that cannot be."""
+    if find_spec("tiktoken") is None or tokenizer.vocabulary.steps.stages != DEEPSEEK_V3.stages:
         return None
     ranks = {data: token for token, data in enumerate(tokenizer.vocabulary.token_bytes())}
     joined = "|".join(STAGES)
