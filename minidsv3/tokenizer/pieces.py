@@ -29,7 +29,7 @@ import re
 from functools import lru_cache
 
 from .classes import character_class, kinds
-from .stages import ASCII, GPT2, Stage, Steps, alphabet_of
+from .stages import ASCII, DIGIT, GPT2, Stage, Steps, alphabet_of
 
 # the published patterns; DeepSeek's tokenizer.json holds \r and \n in them as characters, not escapes
 STAGES = (
@@ -70,7 +70,7 @@ SPLITS: dict[str, Steps] = {
                 r"\s+$",
                 "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+",
             ),
-            Stage("Digits", r"\p{N}"),
+            Stage("Digits", DIGIT),
             _BYTES,
         )
     ),

@@ -28,6 +28,8 @@ from itertools import chain, pairwise
 from .patterns import compiled
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# `Digits` goes by Rust's tables, which are Unicode 17's: 13 numbers more than Oniguruma's \\p{N}
+DIGIT = r"[\p{N}\x{11DE0}-\x{11DE9}\x{16FF4}-\x{16FF6}]"
 BEHAVIOURS = ("Isolated", "Removed", "Contiguous", "MergedWithPrevious", "MergedWithNext")
 ASCII, BASIC, ALL = 0x80, 0x10000, 0x110000  # the alphabets a text may stay within
 

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from .patterns import compiled
-from .stages import ASCII, BEHAVIOURS, GPT2, Stage, Steps
+from .stages import ASCII, BEHAVIOURS, DIGIT, GPT2, Stage, Steps
 
 Json = dict[str, object]
 _T = TypeVar("_T")
@@ -83,7 +83,7 @@ def _flat(where: str, step: object, depth: int) -> tuple[Stage, ...]:
             return (_split(where, fields),)
         case "Digits":
             alone = typed(f"{where}.individual_digits", fields.get("individual_digits", False), bool)
-            return (Stage("Digits", r"\p{N}", "Isolated" if alone else "Contiguous"),)
+            return (Stage("Digits", DIGIT, "Isolated" if alone else "Contiguous"),)
         case "ByteLevel":
             prefix = typed(f"{where}.add_prefix_space", fields.get("add_prefix_space", True), bool)
             cuts = typed(f"{where}.use_regex", fields.get("use_regex", True), bool)
