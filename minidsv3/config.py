@@ -120,6 +120,10 @@ class RopeScaling:
             value = getattr(self, name)
             if not (_is_finite(value) and value > 0) and not (name == "attention_factor" and value is None):
                 said.append(f"expected rope_scaling.{name} to be a number above 0, got {value!r}")
+        for name in (*least, "beta_fast", "beta_slow") if not said else ():
+            value = getattr(self, name)
+            if not (value <= _LARGEST and (value == 0 or value >= 1 / _LARGEST)):  # no overflow below
+                said.append(f"expected rope_scaling.{name} within 2^-53 and 2^53, got {value!r:.80}")
         if not isinstance(value := getattr(self, "truncate"), bool):  # noqa: B009
             said.append(f"expected rope_scaling.truncate to be true or false, got {value!r}")
         return said
@@ -413,6 +417,7 @@ class ModelConfig:
         return layer if self.is_moe(self.n_layers - 1) else layer | {"one_moe": 0}
 
 
+_LARGEST = 2.0**53  # of YaRN's numbers, whose squares and quotients are then finite
 _MAY_BE_ZERO = {
     "n_dense_layers",
     "n_shared_experts",
@@ -466,7 +471,10 @@ def _mscale(factor: float, weight: float) -> float:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number that float has, or lies between two that it has."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) < 2**1023 if isinstance(value, int) else math.isfinite(value)
 
 
 def _check_fields(cls: type, table: Mapping[str, Any], what: str) -> None:

@@ -3,8 +3,9 @@
     | n: 8 bytes, little-endian | header: n bytes | data: the tensors, end to end |
 
 Reading maps the file: each array is a read-only view of the mapping, and the operating system brings in the
-pages that are touched. NumPy has neither BF16 nor FP8: those arrays are copies, in float32 and float16, the
-smallest of its formats that hold them exactly; so what is allocated is at most twice what the file has.
+pages that are touched. A file that was written since its header was read is refused. NumPy has neither BF16
+nor FP8: those arrays are copies, in float32 and float16, the smallest of its formats that hold them exactly;
+so what is allocated is at most twice what the file has.
 
 Writing goes one tensor at a time, each to its place: `Coded` are the codes of such a format, `Later` is a
 tensor that is made when its turn comes, so that a file may be larger than the memory.
@@ -28,6 +29,7 @@ import mmap
 import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -92,14 +94,28 @@ class SafetensorsFile:
         if not self.path.is_file():  # a folder, a pipe (which would block), nothing at all
             raise CheckpointError(f"expected a safetensors file, got {path}: no such file")
         with self.path.open("rb") as file:
+            self._version = _version(file)
             self.size = os.fstat(file.fileno()).st_size
             self.header = _read_header(file, self.size, path)
 
+    def reopen(self) -> FileIO:
+        """The same file again, for its numbers; CheckpointError if another has taken its place since."""
+        try:
+            file = self.path.open("rb", buffering=0)
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: expected the file as when opened, got {error}") from None
+        if _version(file) != self._version:
+            size = os.fstat(file.fileno()).st_size
+            file.close()
+            raise CheckpointError(
+                f"{self.path}: expected the file of {self.size} bytes as when opened, got one of {size} that "
+                "was written since: open it again"
+            )
+        return file
+
     @cached_property
     def _mapped(self) -> mmap.mmap:
-        with self.path.open("rb") as file:
-            if (size := os.fstat(file.fileno()).st_size) != self.size:
-                raise CheckpointError(f"{self.path}: expected {self.size} bytes, as when opened, got {size}")
+        with self.reopen() as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def stored(self, name: str) -> Tensor:
@@ -123,6 +139,12 @@ class SafetensorsFile:
             array = BF16.decode(array) if dtype == "BF16" else _HALVES[dtype].take(array)
             array.flags.writeable = False
         return array
+
+
+def _version(file: BinaryIO | FileIO) -> tuple[int, int, int, int]:
+    """What changes when a file is replaced or written to: its place on the disk, its size, its time."""
+    said = os.fstat(file.fileno())
+    return said.st_dev, said.st_ino, said.st_size, said.st_mtime_ns
 
 
 def _half_table(dtype: str) -> NDArray[np.float16]:

@@ -129,7 +129,7 @@ class StoredTensor:
 
     def _read_rows(self, first: int, out: Values) -> None:
         """out [rows, numbers in a row] = rows first .. of the tensor."""
-        with self.path.open("rb", buffering=0) as file:
+        with self.file.reopen() as file:
             if self.dtype in FP8:
                 self._read_scaled(file, first, out)
                 return

@@ -74,11 +74,18 @@ def rotations(
     return table
 
 
+def rotations_for(config: ModelConfig, dtype: Any = np.complex64, length: int | None = None) -> NDArray[Any]:
+    """A config's rotations for `length` positions or more, all it allows if not given; read-only.
+
+    Made for a power of two of them: what a config allows may be more than any memory holds.
+    """
+    longest = config.max_seq_len
+    wanted = longest if length is None else min(1 << max(length - 1, 255).bit_length(), longest)
+    return _made_once(config, dtype, wanted)
+
+
 @lru_cache(maxsize=8)
-def rotations_for(config: ModelConfig, dtype: Any = np.complex64) -> NDArray[Any]:
-    """A config's rotations for positions up to the longest sequence it allows; read-only."""
-    table = rotations(
-        config.max_seq_len, config.qk_rope_head_dim, config.rope_theta, config.rope_scaling, dtype
-    )
+def _made_once(config: ModelConfig, dtype: Any, length: int) -> NDArray[Any]:
+    table = rotations(length, config.qk_rope_head_dim, config.rope_theta, config.rope_scaling, dtype)
     table.flags.writeable = False
     return table

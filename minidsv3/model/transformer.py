@@ -129,7 +129,7 @@ def main_states(
 
 def _rotation(config: ModelConfig, length: int, machine: Machine) -> Array:
     dtype = np.complex64 if machine.dtype == np.float32 else np.complex128
-    return rotations_for(config, dtype)[:length]
+    return rotations_for(config, dtype, length)[:length]
 
 
 def all_logits(

@@ -243,6 +243,13 @@ def test_renormalised_and_scaled_weights_of_a_v2_are_refused() -> None:
         ),
         ({"beta_fast": 0}, r"expected rope_scaling\.beta_fast to be a number above 0"),
         ({"mscale": -1}, r"expected rope_scaling\.mscale to be a number >= 0, got -1"),
+        (
+            {"mscale_all_dim": 1e300},
+            r"expected rope_scaling\.mscale_all_dim within 2\^-53 and 2\^53, got 1e\+300",
+        ),
+        ({"beta_slow": 1e-320}, r"expected rope_scaling\.beta_slow within .*, got 1e-320"),
+        ({"original_max_position_embeddings": 10**40}, r"expected rope_scaling\.original_seq_len within "),
+        ({"original_max_position_embeddings": 10**400}, r"expected rope_scaling\.original_seq_len "),
         ({"mscale": "1"}, "expected mscale to be a finite number, got '1'"),
         ({"attention_factor": -2}, r"expected rope_scaling\.attention_factor .* got -2"),
         ({"truncate": 1}, "expected truncate to be true or false"),

@@ -234,12 +234,28 @@ def test_a_file_that_was_cut_after_it_was_opened_is_refused(tmp_path, dtype):
     tensor = opened(tmp_path / "x", {"w": np.zeros(1000, dtype)})["w"]
     with (tmp_path / "x").open("rb+") as file:
         file.truncate(tensor.offset + 100)
-    with pytest.raises(
-        CheckpointError, match=rf"x: tensor 'w': expected bytes to .*, got {tensor.offset + 100}"
-    ):
-        tensor.read()
-    with pytest.raises(CheckpointError, match="as when opened"):
-        tensor.raw()
+    for read in (tensor.read, tensor.raw):
+        with pytest.raises(
+            CheckpointError, match=rf"x: expected .* as when opened, got one of {tensor.offset + 100} "
+        ):
+            read()
+
+
+@pytest.mark.parametrize("how", ["replaced", "written over", "removed"])
+def test_a_file_that_was_replaced_after_it_was_opened_is_refused(tmp_path, how):
+    """Its header may still fit; the numbers would be another model's."""
+    path = tmp_path / "x"
+    tensor = opened(path, {"w": np.zeros(1000, np.float32)})["w"]
+    text = path.read_bytes()[:-4] + b"\x00\x00\x80\x3f"
+    if how == "written over":
+        path.write_bytes(text)
+    else:
+        path.unlink()
+    if how == "replaced":
+        write_safetensors(path, {"w": np.ones(1000, np.float32)})
+    for read in (tensor.read, tensor.raw):
+        with pytest.raises(CheckpointError, match=r"x: expected the file .*as when opened, got"):
+            read()
 
 
 @pytest.mark.parametrize("rows", [slice(0, 5, 2), slice(None, None, -1)])

@@ -143,3 +143,12 @@ def test_the_backward_of_a_scaled_rotation_is_its_adjoint() -> None:
 def test_the_shared_table_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="read-only"):
         rotations_for(ModelConfig.preset("nano"))[0] = 0
+
+
+def test_no_more_rotations_are_made_than_positions_are_asked_for() -> None:
+    config = ModelConfig.preset("nano", max_seq_len=10**12)
+    short, longer = (rotations_for(config, length=length) for length in (5, 300))
+    assert 5 <= len(short) < 1000
+    assert 300 <= len(longer) < 1000
+    np.testing.assert_array_equal(short, longer[: len(short)])
+    assert len(rotations_for(ModelConfig.preset("nano", max_seq_len=7), length=5)) == 7
