@@ -43,7 +43,7 @@ WORDS = ("", ".", "?", *PLAIN, *NAMES, *THINGS)
 """Every word by its number; number 0 is the end-of-sequence token, which begins a document."""
 FIRST_NAME, FIRST_THING = WORDS.index(NAMES[0]), WORDS.index(THINGS[0])
 NEEDLE, QUESTION = 4, 3  # words: `Ke ma Ke ma`, `? Ke ma`
-MOST_NEEDLES = 8  # of a document to learn from
+MOST_NEEDLES = 4  # of a document to learn from
 
 Words = NDArray[np.int64]
 
