@@ -86,7 +86,7 @@ def haystack(length: int, depth: float, rng: np.random.Generator, distractors: i
 def document(length: int, rng: np.random.Generator, needles: int | None = None) -> Words:
     """A document to learn from: needles in sentences, then every needle asked for, and some again.  -> [L]
 
-    needles: how many; 1 to 8, drawn, if not given.
+    needles: how many; 1 to 4, drawn, if not given.
     """
     most = min(len(NAMES), (length - 2) // (NEEDLE + QUESTION))
     count = int(rng.integers(min(most, MOST_NEEDLES))) + 1 if needles is None and most else needles or 0
