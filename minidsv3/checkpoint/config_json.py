@@ -202,6 +202,10 @@ def _rope(table: Mapping[str, object], where: str) -> dict[str, object]:
         raise CheckpointError(
             f"{where}: expected {inside} of type 'default' or 'yarn', got type, rope_type {shown(named)}"
         )
+    if not said and (
+        scaled := sorted(name for name in rope if name != "rope_theta" and rope[name] is not None)
+    ):
+        raise CheckpointError(f"{where}: expected {inside} with a type, got none beside {shown(scaled[0])}")
     scaling = _yarn(rope, f"{where}: {inside}") if kind == "yarn" else None
     return {"rope_theta": theta.pop(), "rope_scaling": scaling}
 

@@ -254,6 +254,7 @@ def test_renormalised_and_scaled_weights_of_a_v2_are_refused() -> None:
         ({"attention_factor": -2}, r"expected rope_scaling\.attention_factor .* got -2"),
         ({"truncate": 1}, "expected truncate to be true or false"),
         ({"short_factor": [1.0]}, "expected YaRN with .* got short_factor="),
+        ({"type": None}, "expected rope_scaling with a type, got none beside 'beta_fast'"),
         ({"rope_type": "linear"}, "expected rope_scaling of type"),
         ({"type": ["yarn"]}, "expected rope_scaling of type"),
     ],
