@@ -34,7 +34,7 @@ MOST_TOKENS = 65_536
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    from minidsv3.cli.models import model_argument, precision_arguments
+    from minidsv3.cli.model_arguments import model_argument, precision_arguments
 
     parser.add_argument("--preset", help="sizes, with random weights (nano)")
     model_argument(parser, "none: the preset's sizes")

@@ -22,61 +22,10 @@ from typing import NamedTuple
 
 from minidsv3.checkpoint import CheckpointError
 from minidsv3.interpreter import Model
-from minidsv3.model.memory import memory_bytes
 from minidsv3.tokenizer import Tokenizer
 from minidsv3.training import newest_run
 
-__all__ = [
-    "Prompt", "find_model", "find_tokenizer", "is_ours", "memory_argument", "model_argument", "open_model",
-    "open_prompt", "precision_arguments", "prompt_argument", "prompt_ids",
-]  # fmt: skip
-
-
-def model_argument(parser: argparse.ArgumentParser, default: str = "the newest of ./runs") -> None:
-    """The option that names a model.  default: what stands in for it, in words."""
-    parser.add_argument(
-        "--model", type=Path, metavar="DIR", help=f"a run folder or a model folder ({default})"
-    )
-
-
-def precision_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say how a machine computes."""
-    parser.add_argument(
-        "--precision",
-        default="fp32",
-        metavar="NAME",
-        help="fp32, bf16, fp8, a variant such as fp8-logfmt10, or a .toml file (fp32)",
-    )
-    parser.add_argument(
-        "--accumulate",
-        default="ideal",
-        metavar="HOW",
-        help="sums of FP8 products: ideal (float32), promoted (every 128 terms), hardware (bit by bit, slow)",
-    )
-
-
-def memory_argument(parser: argparse.ArgumentParser) -> None:
-    """The option that says how much memory weights may take."""
-
-    def size(text: str) -> int:
-        try:
-            return memory_bytes(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    parser.add_argument(
-        "--memory",
-        type=size,
-        metavar="SIZE",
-        help="for weights, such as 8GiB, 800MB or bytes (half of what is available); a model that needs more "
-        "in float32 is read piece by piece as it runs",
-    )
-
-
-def prompt_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    """The prompt as text, or as ids."""
-    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help=f"text to {what}; - reads it from stdin")
-    parser.add_argument("--ids", metavar="1,2,3", help="token ids in place of PROMPT; needs no tokenizer")
+__all__ = ["Prompt", "find_model", "find_tokenizer", "is_ours", "open_model", "open_prompt", "prompt_ids"]
 
 
 def find_model(path: Path | str | None) -> Path:
@@ -100,7 +49,7 @@ def find_model(path: Path | str | None) -> Path:
         raise ValueError(
             f"expected a finished run, got {path}, which is not: go on with `minidsv3 run --resume {path}`"
         )
-    what = "no config.json in it" if path.is_dir() else "no such folder"
+    what = "no config.json in it" if path.is_dir() else "a file" if path.exists() else "no such folder"
     raise ValueError(f"expected a run folder or a model folder with config.json, got {path}: {what}")
 
 

@@ -10,7 +10,7 @@ and at the end what a token took.
 
 Does: find a model, decode, print. Does not: train one (`minidsv3 run`).
 
-Next: minidsv3.cli.models
+Next: minidsv3.cli.model_arguments
 """
 
 import argparse
@@ -36,7 +36,12 @@ SCHEMA = "minidsv3.predict/1"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    from minidsv3.cli.models import memory_argument, model_argument, precision_arguments, prompt_argument
+    from minidsv3.cli.model_arguments import (
+        memory_argument,
+        model_argument,
+        precision_arguments,
+        prompt_argument,
+    )
 
     prompt_argument(parser, "continue")
     model_argument(parser)

@@ -48,7 +48,7 @@ def grid(text: str, kind: type[Number], name: str, least: float, most: float) ->
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    from minidsv3.cli.models import model_argument
+    from minidsv3.cli.model_arguments import model_argument
 
     model_argument(parser)
     parser.add_argument(

@@ -35,7 +35,7 @@ class _Source(NamedTuple):
 
 
 def _source_arguments(parser: argparse.ArgumentParser) -> None:
-    from minidsv3.cli.models import model_argument
+    from minidsv3.cli.model_arguments import model_argument
 
     model_argument(parser)
     parser.add_argument("--preset", metavar="NAME", help="random weights of these sizes, untrained")

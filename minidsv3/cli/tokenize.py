@@ -33,7 +33,7 @@ PATTERN_SHOWN = 60  # characters of a stage's pattern
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    from minidsv3.cli.models import model_argument
+    from minidsv3.cli.model_arguments import model_argument
 
     parser.add_argument("text", metavar="TEXT", nargs="?", help="text to cut; - reads it from stdin")
     model_argument(parser)

@@ -31,7 +31,12 @@ SCHEMA = "minidsv3.trace/1"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    from minidsv3.cli.models import memory_argument, model_argument, precision_arguments, prompt_argument
+    from minidsv3.cli.model_arguments import (
+        memory_argument,
+        model_argument,
+        precision_arguments,
+        prompt_argument,
+    )
 
     prompt_argument(parser, "run")
     model_argument(parser)
