@@ -94,9 +94,12 @@ class Model:
         """Write a Hugging Face folder with the published tensor names.
 
         weights: "float32", "bfloat16" or "fp8".  block: side of FP8's blocks, as in `write_folder`.
+        Into the folder it was loaded from: only a model that fits its memory, which is read first.
         """
         from minidsv3.checkpoint import write_folder
 
+        if self.folder and Path(folder).resolve() == self.folder.path.resolve() and not self.mapped:
+            _ = self.parameters
         own = self._parameters  # stored tensors go from file to file, one at a time
         tensors = own.tensors if isinstance(own, MappedParameters) else dict(own)
         write_folder(Path(folder), self.config, tensors, weights=weights, block=block)

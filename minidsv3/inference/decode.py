@@ -63,8 +63,11 @@ class Decoder:
         machine.follow(self.config.fp8_block, self.w.in_blocks)
         self.attention = attention
         self.cache = LatentCache(self.config, batch, dtype=machine.dtype, format=cache)
-        complex_dtype = np.complex64 if machine.dtype == np.float32 else np.complex128
-        self.rotation = rotations_for(self.config, complex_dtype)  # [S_max, d_R / 2]
+
+    def rotation(self, first: int, count: int) -> Array:
+        """RoPE's turns at positions first .. first + count.  ->  [count, d_R / 2], complex."""
+        dtype = np.complex64 if self.machine.dtype == np.float32 else np.complex128
+        return rotations_for(self.config, dtype, first + count)[first : first + count]
 
     def states(self, tokens: Ids, attention: AttentionDecode | None = None) -> tuple[Array, Array]:
         """Append tokens [B, T] to the cache.
@@ -73,7 +76,7 @@ class Decoder:
         """
         machine, cache, first, T = self.machine, self.cache, self.cache.length, tokens.shape[1]
         cache.reserve(first + T)
-        rotation = self.rotation[first : first + T]  # [T, d_R / 2]
+        rotation = self.rotation(first, T)  # [T, d_R / 2]
         attention = attention or self.attention
         x = machine.embedding(self.w.embedding, tokens.ravel(), at="embed.tokens")  # [B T, D]
         for machine.layer, layer in enumerate(self.w.layers):

@@ -100,7 +100,7 @@ class Module:
         machine.layer = d.config.n_layers + self.depth - 1
         embedded = machine.embedding(d.w.embedding, np.array(tokens, np.intp), at="mtp.embedding")  # [n, D]
         attention = mla_naive_decode if T > FEW else mla_absorbed_decode
-        turn, rows = d.rotation[first : first + T], self.cache.latents(0)
+        turn, rows = d.rotation(first, T), self.cache.latents(0)
         out = mtp_decode(machine, embedded, states, self.w, turn, d.config, rows, first, attention)
         machine.layer = None
         self.cache.advance(T)

@@ -3,6 +3,8 @@
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -380,11 +382,12 @@ def test_two_users_of_one_model_at_once(tmp_path):
 
 def test_a_bad_scale_stops_both_threads(tmp_path):
     """Whichever thread meets it, the caller hears of it."""
-    _, model = both(ModelConfig.preset("nano"), np.random.default_rng(0), "fp8", 40_000, str(tmp_path))
+    both(ModelConfig.preset("nano"), np.random.default_rng(0), "fp8", 40_000, str(tmp_path))
     scale = open_folder(tmp_path).tensors["model.layers.1.self_attn.o_proj.weight"].scale
     raw = bytearray(scale.path.read_bytes())
     raw[scale.offset + scale.nbytes - 4 : scale.offset + scale.nbytes] = np.float32(np.nan).tobytes()
     scale.path.write_bytes(raw)
+    model = Model.load(tmp_path, memory=40_000)  # what was opened before is refused whole
     for _ in range(3):
         with pytest.raises(CheckpointError, match=r"layers\.1\.self_attn\.o_proj"):
             model.logits(np.array([[1]]))
@@ -449,3 +452,45 @@ def test_the_whole_of_a_few_layers_is_a_preset():
     assert whole_model(few) == ("v3", ModelConfig.preset("v3"))
     assert whole_model(ModelConfig.preset("v3")) is None
     assert whole_model(ModelConfig.preset("nano", dim=12)) is None
+
+
+SMALL = ModelConfig.preset(
+    "nano",
+    vocab_size=60,
+    n_layers=2,
+    n_routed_experts=4,
+    n_activated_experts=2,
+    n_expert_groups=1,
+    n_limited_groups=1,
+)
+
+
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "fp8"])
+def test_a_model_that_fits_is_saved_over_the_folder_it_came_from(tmp_path: Path, weights: str) -> None:
+    Model.initialise(SMALL, seed=0).save(tmp_path / "m")
+    Model.load(tmp_path / "m").save(tmp_path / "other", weights=weights)
+    model = Model.load(tmp_path / "m")
+    model.save(tmp_path / "m", weights=weights)
+    for name, array in Model.load(tmp_path / "m").parameters.items():
+        np.testing.assert_array_equal(array, Model.load(tmp_path / "other").parameters[name])
+    with pytest.raises(ValueError, match="expected another folder"):
+        Model.load(tmp_path / "m", memory=1000).save(tmp_path / "m", weights=weights)
+
+
+def test_a_model_whose_folder_was_overwritten_is_refused(tmp_path: Path) -> None:
+    """Not read: its numbers would be partly or wholly another model's."""
+    Model.initialise(SMALL, seed=0).save(tmp_path)
+    models = [Model.load(tmp_path), Model.load(tmp_path, memory=1000)]
+    Model.initialise(SMALL, seed=1).save(tmp_path)
+    for model in models:
+        with pytest.raises(CheckpointError, match="as when opened"):
+            model.logits(np.array([[1, 2, 3]]))
+
+
+def test_a_text_takes_no_room_for_what_the_config_would_allow() -> None:
+    model = Model.initialise(replace(SMALL, max_seq_len=10**12), seed=0)
+    plain = Model.initialise(SMALL, seed=0)
+    for options in ({}, {"attention": "naive"}, {"speculative": True}):
+        assert (
+            model.generate([1, 2, 3], 5, **options).tokens == plain.generate([1, 2, 3], 5, **options).tokens
+        )
