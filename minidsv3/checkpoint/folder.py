@@ -147,6 +147,9 @@ def open_folder(folder: FilePath, check: bool = True) -> Folder:
     _check_is_model(folder)
     where = str(folder / CONFIG)
     table = load_json(_inside(folder, CONFIG))
+    if "dim" in table and "hidden_size" not in table:
+        how = "`minidsv3 checkpoint convert` makes one of the other"
+        raise CheckpointError(f"{where}: expected Hugging Face's layout, got DeepSeek's own: {how}")
     block = weight_block(table.get("quantization_config"), where)
     fields = {name: value for name, value in table.items() if name != "quantization_config"}
     try:
@@ -216,9 +219,8 @@ def _open_files(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]
 
 def _open_shards(folder: Path) -> tuple[tuple[Path, ...], dict[str, StoredTensor]]:
     weight_map = _weight_map(_inside(folder, INDEX))
-    paths = {
-        name: _inside(folder, name) for name in sorted(set(weight_map.values()))
-    }  # all, before one is read
+    named = {name: f"{folder / INDEX}: tensor {shown(tensor)}" for tensor, name in weight_map.items()}
+    paths = {name: _inside(folder, name, named[name]) for name in sorted(named)}  # all, before one is read
     files: list[Path] = []
     tensors: dict[str, StoredTensor] = {}
     for name, path in paths.items():
@@ -247,11 +249,13 @@ def _weight_map(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """The path of a file of the folder; CheckpointError if the name leads elsewhere."""
+def _inside(folder: Path, name: str, where: str = "") -> Path:
+    """The path of a file of the folder; CheckpointError if the name leads elsewhere.  where: who names it."""
     bare = name.isprintable() and name == Path(name).name and "\\" not in name  # no \0, no half a surrogate
     if not bare or len(name.encode()) > LONGEST_NAME:
-        raise CheckpointError(f"{folder}: expected the bare name of a file in it, got {shown(name)}")
+        raise CheckpointError(
+            f"{where or folder}: expected the bare name of a file in the folder, got {shown(name)}"
+        )
     homes = [folder.resolve()]
     if folder.parent.name == "snapshots":  # the hub's cache: snapshots/REVISION/* are links to blobs/*
         homes.append(folder.resolve().parent.parent / "blobs")

@@ -44,6 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Convert and tell."""
     from minidsv3.checkpoint.convert import Target, bytes_of, convert
+    from minidsv3.cli.terminal import talk
     from minidsv3.show.checkpoint_table import FactsPage
     from minidsv3.show.numbers import count, counted
 
@@ -61,6 +62,10 @@ def main(args: argparse.Namespace) -> int:
     ticker = Ticker("writing")
     try:
         done = convert(args.source, args.target, wanted, ticker)
+    except KeyboardInterrupt:
+        ticker.end()
+        talk().print(f"stopped; finished files are kept in {args.target}: the same command goes on")
+        raise
     finally:
         ticker.end()
     facts = {"tensors": count(done.tensors), "files": f"{done.files}, {count(done.bytes)} bytes"}

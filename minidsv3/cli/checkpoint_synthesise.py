@@ -57,11 +57,12 @@ def main(args: argparse.Namespace) -> int:
     """Write and tell."""
     from minidsv3.checkpoint.synthesise import synthesise
     from minidsv3.show.checkpoint_table import FactsPage, beside, model_words
-    from minidsv3.show.numbers import count
+    from minidsv3.show.numbers import count, counted
 
     config = _config(args)
     if args.tokenizer and not args.tokenizer.is_file():
         raise ValueError(f"expected --tokenizer a file, got {args.tokenizer}: no such file")
+    tokenizer = _tokenizer_bytes(args.tokenizer) if args.tokenizer else b""
     ticker = Ticker("writing")
     try:
         made = synthesise(
@@ -70,11 +71,11 @@ def main(args: argparse.Namespace) -> int:
     finally:
         ticker.end()
     if args.tokenizer:
-        (args.folder / "tokenizer.json").write_bytes(args.tokenizer.read_bytes())
+        (args.folder / "tokenizer.json").write_bytes(tokenizer)
     published = _published(args, config)
     facts = model_words(config) | {
         "weights": f"{args.weights}, {count(made.elements)} numbers in {count(made.tensors)} tensors",
-        "bytes": f"{count(made.bytes)} of tensors, {count(made.file_bytes)} of {made.files} files",
+        "bytes": f"{count(made.bytes)} of tensors, {count(made.file_bytes)} in {counted(made.files, 'file')}",
         "written": f"{count(made.written)} bytes of numbers (--fill {args.fill}), the rest holes",
     }
     if args.fill == "all":
@@ -83,6 +84,14 @@ def main(args: argparse.Namespace) -> int:
     table = {"schema": SCHEMA, "path": str(args.folder), "config": config.to_dict(), "weights": args.weights}
     present(args.json, page, table | {"fill": args.fill} | made._asdict() | {"published": published or None})
     return 0
+
+
+def _tokenizer_bytes(path: Path) -> bytes:
+    """A tokenizer.json as it is; TokenizerFileError, before anything is written, if it is none."""
+    from minidsv3.tokenizer import Tokenizer
+
+    Tokenizer.load(path)
+    return path.read_bytes()
 
 
 def _config(args: argparse.Namespace) -> "ModelConfig":

@@ -108,8 +108,7 @@ def main(args: argparse.Namespace) -> int:
         print_json(said)
         return 0
     print()
-    rate = f"{speed:.0f}" if speed >= 1 else f"{speed:.3f}"
-    console.print(f"{prompt.folder}: {len(result.tokens)} tokens, {rate} a second, " + _drafts(drafts))
+    console.print(f"{prompt.folder}: {_pace(len(result.tokens), speed)}, {_drafts(drafts)}")
     reading.print_summary()
     for row in cache["errors"]:
         console.print(_error(row))
@@ -134,6 +133,18 @@ def _error(row: dict[str, Any]) -> str:
         f"{row['latents']:.2%} off, logits {row['logits']:.2%}, "
         f"{row['changed']} of {row['positions']} choices are others"
     )
+
+
+def _pace(tokens: int, speed: float) -> str:
+    """How many, and how fast where there was more than the first, which the prompt's pass makes.
+
+    >>> _pace(1, 0.0), _pace(4, 0.25), _pace(64, 460.2)
+    ('1 token', '4 tokens, 0.250 a second', '64 tokens, 460 a second')
+    """
+    from minidsv3.show.numbers import counted
+
+    rate = f"{speed:.0f}" if speed >= 10 else f"{speed:.3g}" if speed >= 1 else f"{speed:.3f}"
+    return counted(tokens, "token") + (f", {rate} a second" if tokens > 1 else "")
 
 
 def _drafts(drafts: dict[str, int]) -> str:

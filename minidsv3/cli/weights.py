@@ -15,6 +15,8 @@ Next: minidsv3.cli.trace
 """
 
 import contextlib
+import os
+import sys
 import threading
 from time import perf_counter
 from typing import Any
@@ -35,6 +37,25 @@ IN_PLACE_SECONDS, LINE_SECONDS = 0.2, 10.0
 _DOWN, _BACK = "\x1bD\x1bM\x1b7\x1bD\r\x1b[K", "\x1b8"
 
 
+def fitting(line: str, room: int) -> str:
+    """As many of a line's parts as there is room for, none cut.
+
+    >>> fitting("layer 2 of 61: 3.00 GiB read, 102.14 MiB/s, 1.25 GiB of 2.00 GiB held", 50)
+    'layer 2 of 61: 3.00 GiB read, 102.14 MiB/s'
+    """
+    while len(line) > room and ", " in line:
+        line = line.rpartition(", ")[0]
+    return line[:room]
+
+
+def one_place() -> bool:
+    """Whether stdout and stderr are the same terminal or file."""
+    try:
+        return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError):  # not files at all, or closed
+        return False
+
+
 class Reading:
     """Watches one command's reading; a context, so that the line is gone at its end."""
 
@@ -42,7 +63,7 @@ class Reading:
         self._model, self._machine, self._console = model, machine, console
         self._in_place = draws_in_place(console)
         self._saying = threading.Lock()
-        self._layer, self._drawn = 0, False
+        self._layer, self._drawn, self._begun = 0, False, False
         self._start = self._pass = self._said = perf_counter()
         self.passes: list[tuple[float, int, int, int]] = []  # at each token's end, see `token`
 
@@ -61,6 +82,7 @@ class Reading:
         """A new token is there."""
         mapped, seconds = self._model.mapped, perf_counter() - self._start
         ledger = mapped.ledger if mapped else Ledger(0)
+        self._begun = True
         self.passes.append((seconds, ledger.bytes_read, ledger.made_numbers, ledger.asked_numbers))
 
     # ---- meanwhile ----
@@ -83,9 +105,9 @@ class Reading:
         line = self._line(now)
         if self._in_place:
             self._drawn = True
-            self._write(f"{_DOWN}{line[: self._console.width - 1]}{_BACK}")
+            self._write(f"{_DOWN}{fitting(line, self._console.width - 1)}{_BACK}")
         else:
-            self._console.print(line)
+            self._console.print(f"{self._front()}{line}")
 
     def _line(self, now: float) -> str:
         assert self._model.mapped is not None
@@ -96,6 +118,11 @@ class Reading:
         left = (now - self._pass) / self._layer * (L - self._layer) if 0 < self._layer < L else 0
         ends = f", {left:.0f} s left of this pass" if left else ""
         return f"{layer}: {in_words(ledger.bytes_read)} read, {in_words(rate)}/s, {held}{ends}"
+
+    def _front(self) -> str:
+        """What ends the line of text that was begun, where both go to one place."""
+        begun, self._begun = self._begun, False
+        return "\n" if begun and one_place() else ""
 
     def _write(self, text: str) -> None:
         self._console.file.write(text)

@@ -45,16 +45,16 @@ class CheckpointPage:
     every: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(str(self.found.path), "bold cyan", overflow="fold")
+        yield Text(str(self.found.path), "bold cyan")
         yield facts_table(self.facts())
         yield Text()
         yield from in_parts(self.rows(), options, RIGHT)
         yield Text()
         for note in self.found.notes:
-            yield Text(f"note: {note}", overflow="fold")
-        yield Text(self.verdict(), "bold green" if self.found.ok else "bold red", overflow="fold")
+            yield Text(f"note: {note}")
+        yield Text(self.verdict(), "bold green" if self.found.ok else "bold red")
         for line in self.lines():
-            yield Text(line, overflow="fold")
+            yield Text(line)
 
     def facts(self) -> dict[str, str]:
         """What kind of folder, and of which model."""
@@ -150,12 +150,13 @@ def model_words(config: ModelConfig) -> dict[str, str]:
     """A config in four lines."""
     dense = f"{config.n_layers} ({config.n_dense_layers} dense), width {config.dim}"
     mtp = f", {counted(config.n_mtp_layers, 'MTP module')}" if config.n_mtp_layers else ""
-    latent = config.q_lora_rank or "none"
-    heads = f"{config.n_heads} heads, latents of {latent} for q and {config.kv_lora_rank} for kv"
+    latents = f"latents of {config.q_lora_rank} for q and {config.kv_lora_rank} for kv"
+    if not config.q_lora_rank:
+        latents = f"a latent of {config.kv_lora_rank} for kv, none for q"
     experts = f"{config.n_routed_experts} routed ({config.n_activated_experts} active), "
     return {
         "layers": dense + mtp,
-        "attention": heads,
+        "attention": f"{config.n_heads} heads, {latents}",
         "experts": experts + f"{config.n_shared_experts} shared, width {config.moe_inter_dim}",
         "vocabulary": count(config.vocab_size),
     }
@@ -175,7 +176,7 @@ class TensorList:
         else:  # the name on a line of its own
             lines = [f"{row[0]}\n    {', '.join(row[1:])}" for row in cells]
         total = size(sum(row["bytes"] for row in self.rows))
-        yield Text("\n".join([*lines, f"{counted(len(self.rows), 'tensor')}, {total}"]), overflow="fold")
+        yield Text("\n".join([*lines, f"{counted(len(self.rows), 'tensor')}, {total}"]))
 
     def describe(self) -> str:
         """The list in words."""
@@ -198,13 +199,13 @@ class FactsPage:
     notes: Sequence[str] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(self.title, "bold cyan", overflow="fold")
+        yield Text(self.title, "bold cyan")
         yield facts_table(self.facts)
         if self.figures:
             yield Text()
             yield from in_parts(self.figures, options, (*RIGHT, "written"))
         for note in self.notes:
-            yield Text(f"note: {note}", overflow="fold")
+            yield Text(f"note: {note}")
 
     def describe(self) -> str:
         """The page in words."""

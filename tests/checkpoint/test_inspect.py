@@ -301,7 +301,7 @@ def pickled(folder: Path) -> None:
         (long_header, "got a length of 1000000000000000"),
         (lambda folder: text_in_header(folder, b'"F8_E4M3"', b'"F9_E4M3"'), "expected a dtype among"),
         (lambda folder: text_in_header(folder, b'"__metadata__"', b'"lm_head.weight"'), "stands twice"),
-        (outside, "expected the bare name of a file in it, got '../x.safetensors'"),
+        (outside, "expected the bare name of a file in the folder, got '../x.safetensors'"),
         (twice, f"tensor '{UP}'"),
         (pickled, "pytorch_model.bin, a pickle, which is never opened"),
         (lambda folder: (folder / "config.json").write_text("[1]"), "expected a JSON object"),

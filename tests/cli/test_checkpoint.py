@@ -1,6 +1,7 @@
 """`minidsv3 checkpoint`: what it prints, its exit codes, and that its help imports nothing heavy."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from minidsv3.cli import main
 from minidsv3.cli.checkpoint import ACTIONS, Ticker
+from minidsv3.tokenizer import Tokenizer
 
 SYNTHESISE = ["checkpoint", "synthesise"]
 NANO = ["--preset", "nano", "--layers", "2"]
@@ -126,6 +128,60 @@ def test_convert(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert json_by(["show", str(tmp_path / "back")], capsys)["ok"]
 
 
+def test_a_stopped_conversion_says_how_to_go_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minidsv3.checkpoint.convert.convert", stop)
+    target = tmp_path / "half"
+    said = said_by(["convert", str(folder), str(target), "--to", "bf16"], capsys, 130)
+    assert f"finished files are kept in {target}: the same command goes on" in said
+    assert said.endswith("interrupted\n")
+
+
+def test_deepseeks_own_layout_is_called_that_where_it_cannot_run(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own"
+    said_by(["convert", str(folder), str(own), "--to", "bf16", "--names", "official"], capsys)
+    assert main(["predict", "--ids", "1", "--model", str(own)]) == 3
+    assert "got DeepSeek's own: `minidsv3 checkpoint convert`" in capsys.readouterr().err
+
+
+def test_findings_are_whole_in_a_pipe(wrong: Path) -> None:
+    words = [sys.executable, "-m", "minidsv3", "checkpoint", "show", str(wrong)]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    findings = [line for line in done.stdout.splitlines() if "expected" in line]
+    assert findings
+    assert all(line.endswith(f"({wrong / 'model.safetensors'})") for line in findings)
+
+
+def test_what_is_no_tokenizer_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.md").write_text("# no tokenizer")
+    words = ["synthesise", str(tmp_path / "model"), *NANO, "--tokenizer", str(tmp_path / "plan.md")]
+    assert "plan.md" in said_by(words, capsys, 3)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("preset", "latents"),
+    [("nano", "latents of 64 for q and 48 for kv"), ("v2-lite", "a latent of 512 for kv, none for q")],
+)
+def test_latents_in_words(
+    preset: str, latents: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["synthesise", str(tmp_path / "m"), "--preset", preset, "--layers", "1", "--fill", "none"]
+    said = said_by(words, capsys)
+    assert latents in said
+    assert "in 1 file" in said
+
+
 def test_a_converted_model_computes_the_same(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,14 +199,14 @@ def test_a_converted_model_computes_the_same(
 
 def test_synthesise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = tmp_path / "mine.json"
-    tokenizer.write_text("{}")
+    Tokenizer.train(["low lower lowest"] * 3, vocab_size=266).save(tokenizer)
     target = tmp_path / "model"
     words = ["synthesise", str(target), *NANO, "--no-mtp", "--dense-layers", "0", "--weights", "bf16"]
     table = json_by([*words, "--tokenizer", str(tokenizer), "--files", "2"], capsys)
     assert table["schema"] == "minidsv3.checkpoint.synthesise/1"
     assert (table["config"]["n_dense_layers"], table["config"]["n_mtp_layers"]) == (0, 0)
     assert (table["files"], table["published"]) == (2, None)
-    assert (target / "tokenizer.json").read_text() == "{}"
+    assert (target / "tokenizer.json").read_bytes() == tokenizer.read_bytes()
     assert json_by(["show", str(target), "--verify"], capsys)["ok"]
 
 

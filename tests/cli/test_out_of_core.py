@@ -135,3 +135,24 @@ def test_a_line_comes_every_so_often(
     assert said[0].startswith("layer 1 of 2: ")
     assert any(line.startswith("layer 2 of 2: ") and "left of this pass" in line for line in said)
     assert all("of 19.53 KiB held" in line for line in said if line.startswith("layer"))
+
+
+def test_a_line_of_progress_begins_a_line_where_text_goes_to_the_same_place(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minidsv3.cli.weights.LINE_SECONDS", 0.0)
+    with (tmp_path / "said").open("w+") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", file)
+        patch.setattr("sys.stderr", file)
+        arguments = ["--ids", "7,8", "--model", str(published), "--tokens", "3", "--memory", "20KB"]
+        assert main(["predict", *arguments]) == 0
+        file.seek(0)
+        lines = file.read().splitlines()
+    progress = [line for line in lines if "MiB/s" in line or "KiB/s" in line]
+    assert len(progress) > 3
+    assert all(line.startswith(("layer ", "MTP ")) for line in progress)
+
+
+def test_one_token_has_no_speed(published: Path, capsys: Capture) -> None:
+    assert main(["predict", "--ids", "7", "--model", str(published), "--tokens", "1"]) == 0
+    assert f"{published}: 1 token, without drafts" in capsys.readouterr().err
