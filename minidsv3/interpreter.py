@@ -56,6 +56,12 @@ class Model:
         size = f"{_numbers(c):,} parameters"
         return f"Model of {size}: {c.n_layers} layers, D={c.dim}, V={c.vocab_size}"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What `copy` and `pickle` take: the weights in memory. TypeError for a model that does not fit."""
+        if self.mapped is not None:
+            raise TypeError("expected a model within its memory, got a mapped one, which cannot be copied")
+        return {**self.__dict__, "_parameters": self.parameters}
+
     @classmethod
     def initialise(cls, config: ModelConfig, seed: int = 0) -> Self:
         """Random weights (report section 4.2)."""

@@ -98,6 +98,10 @@ class SafetensorsFile:
             self.size = os.fstat(file.fileno()).st_size
             self.header = _read_header(file, self.size, path)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the mapping, which another process makes anew."""
+        return {name: value for name, value in self.__dict__.items() if name != "_mapped"}
+
     def reopen(self) -> FileIO:
         """The same file again, for its numbers; CheckpointError if another has taken its place since."""
         try:

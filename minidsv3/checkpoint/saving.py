@@ -74,8 +74,9 @@ def write_folder(
     folder = Path(folder)
     if weights not in FORMATS_OF_WEIGHTS:
         raise ValueError(f"expected weights one of {FORMATS_OF_WEIGHTS}, got {weights!r}")
-    if shard_bytes < 1 or (block is not None and block < 1):
-        raise ValueError(f"expected shard_bytes and block of at least 1, got {shard_bytes} and {block}")
+    for name, size in {"shard_bytes": shard_bytes, "block": 1 if block is None else block}.items():
+        if type(size) is not int or size < 1:
+            raise ValueError(f"expected {name} to be a whole number of at least 1, got {size!r}")
     _check_sources(folder, config, tensors)
     side = default_block(config) if block is None else block
     shards = _shards(_entries(config, tensors, weights, mtp_copies, (side, side)), shard_bytes)

@@ -27,12 +27,13 @@ _FALLBACK = 8 << 30  # bytes, where the system does not say
 def memory_bytes(size: int | str) -> int:
     """Bytes of "8GiB" (2^30), "800MB" (10^6), "4096" or 4096; ValueError for anything else, or for none."""
     found = _SIZE.fullmatch(size.strip()) if isinstance(size, str) else None
+    fits = found and not (found[3] and not found[2]) and (found[4] or not found[3]) and len(found[1]) < 40
     if isinstance(size, int) and not isinstance(size, bool):
         count = size
-    elif found and not (found[3] and not found[2]) and (found[4] or not found[3]):
+    elif found and fits:
         count = int(float(found[1]) * (1024 if found[3] else 1000) ** _UNITS[found[2].lower()])
     else:
-        raise ValueError(f"expected memory such as 8GiB, 800MB or a number of bytes, got {size!r}")
+        raise ValueError(f"expected memory such as 8GiB, 800MB or a number of bytes, got {size!r:.80}")
     if count < 1:
         raise ValueError(f"expected memory of at least one byte, got {size!r}")
     return count

@@ -180,6 +180,10 @@ class Parameters(Mapping[str, Array]):
         self.buffer[self.decayed : self.trained] = 1
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `copy` and `pickle`: the views are made anew, of the copied buffer."""
+        return type(self), (self.config, self.buffer)
+
     def like(self, dtype: DTypeLike | None = None) -> "Parameters":
         """The same layout, all zeros."""
         return Parameters(self.config, dtype=self.buffer.dtype if dtype is None else dtype)

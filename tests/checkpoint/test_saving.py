@@ -234,8 +234,10 @@ def test_each_function_is_called_once_and_its_array_let_go(tmp_path):
     ("options", "said"),
     [
         ({"weights": "int8"}, "expected weights one of .*, got 'int8'"),
-        ({"shard_bytes": 0}, "expected shard_bytes and block of at least 1, got 0"),
-        ({"block": 0}, "expected shard_bytes and block of at least 1"),
+        ({"shard_bytes": 0}, "expected shard_bytes to be a whole number of at least 1, got 0"),
+        ({"block": 0}, "expected block to be a whole number of at least 1, got 0"),
+        ({"block": 2.5}, r"expected block to be a whole number of at least 1, got 2\.5"),
+        ({"block": (64, 128)}, "expected block to be a whole number"),
     ],
 )
 def test_other_options_are_refused(tmp_path, tensors, options, said):

@@ -1,7 +1,10 @@
 """A model read piece by piece: the resident model's numbers, within a budget that forces evictions."""
 
+import copy
+import pickle
 import tempfile
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -435,7 +438,7 @@ def test_sizes_in_words(text, count):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "GiB", "8Gi", "-1GB", "8 G iB", "1e3", "8iB", "0", "0.1b", "8GiBs", True, None]
+    "text", ["", "GiB", "8Gi", "-1GB", "8 G iB", "1e3", "8iB", "0", "0.1b", "8GiBs", "9" * 400, True, None]
 )
 def test_what_is_no_size(text):
     with pytest.raises(ValueError, match="expected memory"):
@@ -485,6 +488,22 @@ def test_a_model_whose_folder_was_overwritten_is_refused(tmp_path: Path) -> None
     for model in models:
         with pytest.raises(CheckpointError, match="as when opened"):
             model.logits(np.array([[1, 2, 3]]))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_is_a_model_of_its_own(tmp_path: Path, copied: Callable[[Model], Model]) -> None:
+    Model.initialise(SMALL, seed=0).save(tmp_path, weights="bfloat16")
+    model, tokens = Model.load(tmp_path), np.array([[1, 2, 3]])
+    assert model.folder is not None
+    model.folder.tensors["model.norm.weight"].raw()
+    other, before = copied(model), model.logits(tokens)
+    np.testing.assert_array_equal(other.logits(tokens), before)
+    other.parameters["lm_head.weight"][...] = 0
+    assert not other.logits(tokens).any()
+    assert not other.parameters.span("lm_head.weight", "lm_head.weight").any()
+    np.testing.assert_array_equal(model.logits(tokens), before)
+    with pytest.raises(TypeError, match="within its memory"):
+        copied(Model.load(tmp_path, memory=1000))
 
 
 def test_a_text_takes_no_room_for_what_the_config_would_allow() -> None:
