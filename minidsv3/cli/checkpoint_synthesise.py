@@ -30,6 +30,7 @@ EXAMPLES = [
     "minidsv3 checkpoint synthesise moonlight --preset moonlight --layers 2 --weights bf16",
 ]
 SCHEMA = "minidsv3.checkpoint.synthesise/1"
+MOST_LAYERS = 1000
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +101,8 @@ def _config(args: argparse.Namespace) -> "ModelConfig":
 
     whole = ModelConfig.preset(args.preset)
     layers = whole.n_layers if args.layers is None else args.layers
+    if layers > MOST_LAYERS:  # every tensor of each is listed by name
+        raise ValueError(f"expected at most {MOST_LAYERS} layers, got {layers}")
     dense = min(whole.n_dense_layers, layers) if args.dense_layers is None else args.dense_layers
     modules = whole.n_mtp_layers
     if args.mtp is not None:

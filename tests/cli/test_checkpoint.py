@@ -239,6 +239,10 @@ def test_the_whole_of_v3_beside_the_published_figures(
         (["synthesise", "x"], "the following arguments are required: --preset"),
         (["synthesise", "x", "--preset", "v33"], "did you mean 'v3'"),
         (["synthesise", "x", "--preset", "v3", "--layers", "0"], "expected n_layers >= 1, got 0"),
+        (
+            ["synthesise", "x", "--preset", "v3", "--layers", "9" * 12],
+            "expected at most 1000 layers, got 9999",
+        ),
         (["synthesise", "x", "--preset", "v3", "--fill", "some"], "fill one of"),
         (["synthesise", "x", "--preset", "v3", "--tokenizer", "none.json"], "no such file"),
         (["synthesise", ".", "--preset", "nano"], "a new or an empty folder"),
