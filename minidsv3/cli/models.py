@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minidsv3.checkpoint import CheckpointError
+from minidsv3.cli.terminal import word
 from minidsv3.interpreter import Model
 from minidsv3.tokenizer import Tokenizer
 from minidsv3.training import newest_run
@@ -47,7 +48,8 @@ def find_model(path: Path | str | None) -> Path:
         raise ValueError(f"expected a run folder or a model folder, got {path}, which holds several: {said}")
     if (path / "run.json").is_file():
         raise ValueError(
-            f"expected a finished run, got {path}, which is not: go on with `minidsv3 run --resume {path}`"
+            f"expected a finished run, got {path}, which is not: "
+            f"go on with `minidsv3 run --resume {word(path)}`"
         )
     what = "no config.json in it" if path.is_dir() else "a file" if path.exists() else "no such folder"
     raise ValueError(f"expected a run folder or a model folder with config.json, got {path}: {what}")

@@ -104,7 +104,7 @@ def main(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return _interrupted(out)
     except OSError as error:
-        hint = f"; go on with: minidsv3 run --resume {out}" if out else ""
+        hint = _how_to_go_on(out) if out else ""
         raise EnvironmentProblem(f"could not write: {error}{hint}") from error
     _print_results(args, run, report, bills)
     return 0
@@ -197,7 +197,7 @@ def _extend(args: argparse.Namespace, console: Any) -> int:
     except KeyboardInterrupt:
         return _interrupted(out)
     except OSError as error:
-        hint = f"; go on with: minidsv3 run --resume {out}" if out and _can_go_on(out) else ""
+        hint = _how_to_go_on(out) if out and _can_go_on(out) else ""
         raise EnvironmentProblem(f"could not write: {error}{hint}") from error
     _print_extended(args, extension, report)
     return 0
@@ -226,7 +226,7 @@ def _extend_settings(args: argparse.Namespace) -> Any:
 
 
 def _print_extended(args: argparse.Namespace, extension: Any, report: dict[str, Any]) -> None:
-    from minidsv3.cli.terminal import print_json, results
+    from minidsv3.cli.terminal import print_json, results, word
     from minidsv3.show.context import context_page
 
     path = extension.run.path
@@ -237,11 +237,17 @@ def _print_extended(args: argparse.Namespace, extension: Any, report: dict[str, 
     console.print(context_page(report, extension.run.metrics()))
     console.print(f"\nleft in {path}: model/, phase-1/ …, report.txt, report.svg, report.json, metrics.jsonl")
     if report["needle"]:
-        console.print(f"next: minidsv3 show needle --model {path}")
+        console.print(f"next: minidsv3 show needle --model {word(path)}")
+
+
+def _how_to_go_on(out: Path) -> str:
+    from minidsv3.cli.terminal import word
+
+    return f"; go on with: minidsv3 run --resume {word(out)}"
 
 
 def _interrupted(out: Path | None) -> int:
-    hint = f"; go on with: minidsv3 run --resume {out}" if out and _can_go_on(out) else ""
+    hint = _how_to_go_on(out) if out and _can_go_on(out) else ""
     print(f"interrupted{hint}", file=sys.stderr)
     return 130
 
@@ -251,7 +257,7 @@ def _can_go_on(out: Path) -> bool:
 
 
 def _print_results(args: argparse.Namespace, run: Any, report: dict[str, Any], bills: list[Any]) -> None:
-    from minidsv3.cli.terminal import print_json, results
+    from minidsv3.cli.terminal import print_json, results, word
     from minidsv3.show.report import report_page
 
     if args.json:
@@ -262,4 +268,7 @@ def _print_results(args: argparse.Namespace, run: Any, report: dict[str, Any], b
     console.print(
         f"\nleft in {run.path}: model/, report.txt, report.svg, report.json, metrics.jsonl, tokenizer.json"
     )
-    console.print(f'next: minidsv3 predict "def main(" --model {run.path}')
+    then = f'predict "def main(" --model {word(run.path)}'
+    if report.get("needle"):
+        then = f"run --extend {word(run.path)}"
+    console.print(f"next: minidsv3 {then}")

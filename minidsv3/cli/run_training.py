@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.live import Live
 
 from minidsv3.cli import EnvironmentProblem
-from minidsv3.cli.terminal import draws_in_place
+from minidsv3.cli.terminal import draws_in_place, word
 from minidsv3.machine.crew import CrewFailed
 from minidsv3.show.dashboard import View, dashboard, plain_line
 from minidsv3.show.numbers import duration
@@ -62,11 +62,12 @@ def train(run: RunFolder, trainer: Trainer, talk: Console) -> bool:
     except OSError as error:
         raise EnvironmentProblem(
             f"could not write to the run folder: {error}\n"
-            f"{_what_is_kept(run)}; go on with: minidsv3 run --resume {run.whole}"
+            f"{_what_is_kept(run)}; go on with: minidsv3 run --resume {word(run.whole)}"
         ) from error
     except CrewFailed as error:
         raise EnvironmentProblem(
-            f"training stopped: {error}\n{_what_is_kept(run)}; go on with: minidsv3 run --resume {run.whole}"
+            f"training stopped: {error}\n{_what_is_kept(run)}; "
+            f"go on with: minidsv3 run --resume {word(run.whole)}"
         ) from error
     finally:
         trainer.close()

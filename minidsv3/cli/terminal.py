@@ -11,15 +11,17 @@ Next: minidsv3.cli.run_preparing
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
 
 FILE_COLUMNS = 120  # of a table in a file or a pipe
 
-__all__ = ["draws_in_place", "print_json", "results", "talk"]
+__all__ = ["draws_in_place", "print_json", "results", "talk", "word"]
 
 
 def results() -> Console:
@@ -49,6 +51,15 @@ def draws_in_place(console: Console) -> bool:
         and not console.is_dumb_terminal
         and not screen_reader
     )
+
+
+def word(path: Path) -> str:
+    """A path as a word of a command that can be copied.
+
+    >>> print(word(Path("runs/nano-0")), word(Path("my runs/nano")))
+    runs/nano-0 'my runs/nano'
+    """
+    return shlex.quote(str(path))
 
 
 def print_json(table: Mapping[str, Any]) -> None:

@@ -211,12 +211,14 @@ def test_what_cannot_be_extended(
 
 
 def test_needles_from_training_to_heat_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    short, long = tmp_path / "short", tmp_path / "long"
+    short, long = tmp_path / "my short", tmp_path / "long"
     assert main(["run", "--preset", "needle", "--steps", "3", "--out", str(short), "--set", *NEEDLES]) == 0
     report = json.loads((short / "report.json").read_text())
     assert report["samples"] == {}
     assert report["needle"]["lengths"] == [40, 80, 160, 320, 640]
-    assert "needle in a haystack" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "needle in a haystack" in said
+    assert said.endswith(f"next: minidsv3 run --extend '{short}'\n")
     recipe = ["factor=2", 'phases=[{"seq_len": 160, "steps": 2, "batch_sequences": 1}]']
     assert main(["run", "--extend", str(short), "--out", str(long), "--set", *recipe, "--json"]) == 0
     table = json.loads(capsys.readouterr().out)["needle"]
