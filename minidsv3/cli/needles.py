@@ -1,12 +1,14 @@
 """Heat maps of needles in haystacks, as the commands make them: which lengths, which models, how far it is.
 
-Lengths go from half the trained one up in doublings. A model is asked beyond the length that its config
-allows: what happens there is the question.
+Lengths go up in doublings from half the trained one, or from that where the half is too short. A model is
+asked beyond the length that its config allows: what happens there is the question.
 
 Does: measure models one after the other, show progress. Does not: draw (`minidsv3.show.needle`).
 
     >>> needle_lengths(128, 1024)
     [64, 128, 256, 512, 1024]
+    >>> needle_lengths(64, 512)
+    [64, 128, 256, 512]
 
 Next: minidsv3.cli.run_results
 """
@@ -46,7 +48,8 @@ class Haystacks:
 
 def needle_lengths(trained: int, longest: int) -> list[int]:
     """Half the trained length, that, twice that, … and the longest; none too short for a haystack."""
-    lengths = [max(trained // 2, shortest(DISTRACTORS))]
+    least = shortest(DISTRACTORS)
+    lengths = [trained // 2 if trained // 2 >= least else max(trained, least)]
     while 2 * lengths[-1] < longest:
         lengths.append(2 * lengths[-1])
     return [*lengths, longest] if longest > lengths[-1] else lengths

@@ -128,9 +128,8 @@ SUBJECTS = {
     "needle": Subject(
         "Needle in a haystack: how often it is found, by length and depth, before and after an extension.",
         [
-            "minidsv3 run --preset needle             # learns at 128 tokens, in some minutes",
-            "minidsv3 run --extend runs/needle-0      # to 1,024 tokens, measured before and after",
-            "minidsv3 show needle --model runs/needle-0-extended-0",
+            "minidsv3 show needle     # the newest run; `minidsv3 run --preset needle` makes one",
+            "minidsv3 show needle --model runs/needle-0-extended-0     # `run --extend runs/needle-0`",
             "minidsv3 show needle --model runs/needle-0 --lengths 64,128,256 --samples 100 --json",
         ],
         _arguments,

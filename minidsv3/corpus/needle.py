@@ -2,20 +2,21 @@
 
 A haystack is a few plain sentences, round and round. A needle, put anywhere between two words of it, is a
 name and the word that belongs to it, said twice, which teaches a small model to look one word back:
-`Ke ma Ke ma`. Behind a full stop come questions: `? Ke` has one right answer, `ma`. Every word is one token
-of a tokenizer that learned from such text, so that lengths and depths are exact to the token.
+`Ke ma Ke ma`. A question, `? Ke`, has one right answer, `ma`. Every word is one token of a tokenizer that
+learned from such text, so that lengths and depths are exact to the token.
 
-A document to learn from has several needles and asks for them again and again, so that a small model learns
-to retrieve in minutes; one to test asks once for a needle at a given depth, from 0, the beginning, to 1,
-the last place in front of the question, with others as distractors. All words and numbers are ours.
+A document to learn from has several needles, and asks again and again, anywhere, for one of those told so
+far: where the answer stands says nothing, only the name does, and a small model learns that in minutes. A
+document to test asks once, at its end, for a needle at a given depth, from 0, the beginning, to 1, the last
+place in front of the question, with others as distractors. All words and numbers are ours.
 
 >>> stack = haystack(28, 0.5, np.random.default_rng(0), distractors=1)
 >>> spoken(stack.words)
-' fly south the stars come out the grass is green De gu De gu Lo lu Lo lu the sky is blue the sun . ? De'
+' Te ta Te ta is cold the road is long Fe fa Fe fa all birds fly south the stars come out the grass . ? Fe'
 >>> WORDS[stack.answer], stack.at
-('gu', 11)
->>> spoken(document(32, np.random.default_rng(3), needles=2))  # doctest: +ELLIPSIS
-' cold the road is long Xo za Xo za all birds ... is . ? Xo za ? Se ku'
+('fa', 11)
+>>> spoken(document(32, np.random.default_rng(1)))
+' De ba De ba ? De ba is Se wa Se wa ? De ba long Xe va Xe va all ? De ba ? Xe va . ? De ba'
 
 Next: minidsv3.corpus.batches
 """
@@ -35,15 +36,15 @@ SENTENCES = (
     "the wind is cold", "the road is long", "all birds fly south", "the stars come out",
 )  # fmt: skip
 CONSONANTS = "bdfgklmnprstvwxz"
-NAMES = tuple(f"{c.upper()}{vowel}" for c in CONSONANTS for vowel in "eo")
-THINGS = tuple(f"{c}{vowel}" for c in CONSONANTS for vowel in "au")
+NAMES = tuple(f"{c.upper()}e" for c in CONSONANTS)
+THINGS = tuple(f"{c}a" for c in CONSONANTS)
 END, STOP, ASK = 0, 1, 2  # numbers of the end-of-sequence token, the full stop and the question mark
 PLAIN = tuple(sorted({word for sentence in SENTENCES for word in sentence.split()}))
 WORDS = ("", ".", "?", *PLAIN, *NAMES, *THINGS)
 """Every word by its number; number 0 is the end-of-sequence token, which begins a document."""
 FIRST_NAME, FIRST_THING = WORDS.index(NAMES[0]), WORDS.index(THINGS[0])
 NEEDLE, QUESTION = 4, 3  # words: `Ke ma Ke ma`, `? Ke ma`
-MOST_NEEDLES = 4  # of a document to learn from
+MOST_NEEDLES = 6  # of a document to learn from
 
 Words = NDArray[np.int64]
 
@@ -84,25 +85,34 @@ def haystack(length: int, depth: float, rng: np.random.Generator, distractors: i
 
 
 def document(length: int, rng: np.random.Generator, needles: int | None = None) -> Words:
-    """A document to learn from: needles in sentences, then every needle asked for, and some again.  -> [L]
+    """A document to learn from: needles, and questions for those told so far, among sentences.  -> [L]
 
-    needles: how many; 1 to 4, drawn, if not given.
+    The first is a needle, the last, behind a full stop, a question.
+    needles: how many; 1 to 6, drawn, if not given.
     """
-    most = min(len(NAMES), (length - 2) // (NEEDLE + QUESTION))
-    count = int(rng.integers(min(most, MOST_NEEDLES))) + 1 if needles is None and most else needles or 0
+    most = min(len(NAMES), (length - 2 - QUESTION) // NEEDLE)
+    count = int(rng.integers(min(most, MOST_NEEDLES))) + 1 if needles is None and most > 0 else needles or 0
     if not 1 <= count <= most:
-        raise ValueError(f"expected 1 to {most} needles in {length} tokens, got {count}")
+        raise ValueError(f"expected 1 to {max(most, 0)} needles in {length} tokens, got {count}")
     room = (length - 2 - NEEDLE * count) // QUESTION  # questions at most
-    questions = max(count, int(rng.uniform(0, 1) * room))
-    body = np.full(length - 2 - QUESTION * questions, -1)
+    questions = 1 + int(rng.uniform(0, 1) * (room - 1))
     names = FIRST_NAME + rng.permutation(len(NAMES))[:count]
     things = FIRST_THING + rng.integers(0, len(THINGS), count)
-    gaps = np.sort(rng.permutation(len(body) - (NEEDLE - 1) * count)[:count])
-    for place, name, thing in zip(gaps + (NEEDLE - 1) * np.arange(count), names, things, strict=True):
-        body[place : place + NEEDLE] = name, thing, name, thing
-    asked = np.concatenate([rng.permutation(count), rng.integers(0, count, questions - count)])
-    tail = np.stack([np.full(questions, ASK), names[asked], things[asked]], axis=1)  # [questions, 3]
-    return np.concatenate([[END], _filled(body, rng), [STOP], tail.ravel()])
+    told = np.zeros(count + questions, bool)  # of needles and questions in their order: which are needles
+    told[0] = True
+    told[1 + rng.permutation(count + questions - 2)[: count - 1]] = True
+    known = np.cumsum(told)
+    about = np.where(told, known - 1, (rng.uniform(size=len(told)) * known).astype(int))
+    widths = np.where(told, NEEDLE, QUESTION)
+    words = np.full(length, -1)
+    words[0], words[-1 - QUESTION] = END, STOP
+    free = length - 2 - int(widths.sum())  # places for sentences
+    places = 1 + np.cumsum(widths) - widths + np.sort(rng.integers(0, free + 1, len(told)))
+    places[-1] = length - QUESTION
+    for place, needle, name, thing in zip(places, told, names[about], things[about], strict=True):
+        said = (name, thing, name, thing) if needle else (ASK, name, thing)
+        words[place : place + len(said)] = said
+    return _filled(words, rng)
 
 
 def documents(count: int, length: int, rng: np.random.Generator) -> Words:

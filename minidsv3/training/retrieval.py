@@ -12,7 +12,7 @@ Does: run the haystacks in batches, on all cores; only the last position meets t
     >>> config = ModelConfig.preset("needle", vocab_size=len(WORDS))
     >>> untrained = Parameters.initialise(config, np.random.default_rng(0))
     >>> ids = np.arange(len(WORDS), dtype=np.int32)
-    >>> retrieval(untrained, ids, [32], [0.0, 1.0], samples=4).shape
+    >>> retrieval(untrained, ids, [36], [0.0, 1.0], samples=4).shape
     (1, 2)
 
 Next: minidsv3.training.experiments

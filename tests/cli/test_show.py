@@ -48,7 +48,8 @@ def json_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[st
 
 
 def test_every_subject_is_tried() -> None:
-    assert set(SMALL) == set(SUBJECTS) | {"microscope"}
+    tried_elsewhere = {"needle"}  # asks a model that learned needles: test_extend
+    assert set(SMALL) | tried_elsewhere == set(SUBJECTS) | {"microscope"}
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])

@@ -86,17 +86,29 @@ def test_what_does_not_fit_is_refused(length: int, depth: float, others: int) ->
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.integers(9, 300))
-def test_a_document_asks_for_all_it_holds(seed: int, length: int) -> None:
+def test_a_document_asks_only_for_what_it_told(seed: int, length: int) -> None:
     words = document(length, np.random.default_rng(seed))
     assert words.shape == (length,)
     assert words[0] == END
-    stop = int(np.flatnonzero(words == STOP)[0])
-    told = {name: thing for _, name, thing in facts(words[:stop])}
-    tail = words[stop + 1 :].reshape(-1, 3)
-    assert (tail[:, 0] == ASK).all()
-    assert {int(name) for name in tail[:, 1]} == set(told)
-    assert [told[int(name)] for name in tail[:, 1]] == tail[:, 2].tolist()
-    assert int(is_thing(words[:stop]).sum()) == 2 * len(told)
+    assert words[-4:-2].tolist() == [STOP, ASK]
+    asked = np.flatnonzero(words == ASK)
+    told = {name: (at, thing) for at, name, thing in facts(words)}
+    for at in asked:
+        where, thing = told[int(words[at + 1])]
+        assert where + NEEDLE <= at
+        assert words[at + 2] == thing
+    assert int(is_name(words).sum()) == int(is_thing(words).sum()) == 2 * len(told) + len(asked)
+
+
+def test_questions_stand_anywhere_and_ask_for_any_needle() -> None:
+    rows = documents(400, 64, np.random.default_rng(0))
+    first, last = (rows[:, :32] == ASK).sum(), (rows[:, 32:] == ASK).sum()
+    assert last / 3 < first < last  # nothing is known yet where a document begins
+    orders = []  # how many needles ago the one that is asked for at the end was told
+    for words in rows:
+        names = [name for _, name, _ in facts(words)]
+        orders.append(names[::-1].index(int(words[-2])))
+    assert np.bincount(orders, minlength=6).min() > 5
 
 
 def test_documents_are_those_of_the_seed() -> None:
@@ -104,8 +116,8 @@ def test_documents_are_those_of_the_seed() -> None:
     assert one.shape == (5, 40)
     assert np.array_equal(one, other)
     assert not np.array_equal(one, third)
-    with pytest.raises(ValueError, match="expected 1 to 5 needles in 40 tokens, got 7"):
-        document(40, np.random.default_rng(0), needles=7)
+    with pytest.raises(ValueError, match="expected 1 to 8 needles in 40 tokens, got 9"):
+        document(40, np.random.default_rng(0), needles=9)
     with pytest.raises(ValueError, match="expected 1 to 0 needles"):
         document(8, np.random.default_rng(0))
 

@@ -176,7 +176,7 @@ def test_a_trainer_begins_from_given_weights() -> None:
     plan = replace(
         TrainConfig.preset("needle"), steps=2, seq_len=16, batch_sequences=2, ramp_start_sequences=2
     )
-    trainer = Trainer(SMALL, plan, np.arange(90, dtype=np.int32))
+    trainer = Trainer(SMALL, plan, (np.arange(90) % len(WORDS)).astype(np.int32))
     start = Parameters.initialise(SMALL, np.random.default_rng(9))
     before = start.buffer.copy()
     trainer.begin_from(start)
