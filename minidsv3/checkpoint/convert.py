@@ -237,7 +237,7 @@ def _settle(source: Source, wanted: Target) -> tuple[ModelConfig, int, list[str]
     block = wanted.block or (source.block[0] if source.block else OFFICIAL_BLOCK)
     config, notes = source.config, []
     if config.n_mtp_layers and (wanted.layout == "official" or not wanted.mtp):
-        notes.append(f"left out: {config.n_mtp_layers} MTP module(s)")
+        notes.append(f"left out: MTP modules ({config.n_mtp_layers})")
         config = replace(config, n_mtp_layers=0)
     if wanted.layout == "official":
         notes += [

@@ -229,7 +229,7 @@ def _of_folder(path: Path) -> Inspection:
     notes = []
     announced = folder.config_table.get("num_nextn_predict_layers")
     if announced and not folder.config.n_mtp_layers:
-        notes.append(f"config.json announces {announced} MTP module(s), the files hold none")
+        notes.append(f"config.json announces MTP modules ({announced}), the files hold none")
     quantisation = folder.config_table.get("quantization_config")
     return Inspection(path, "hugging-face", folder.config, files, tensors, quantisation, 1, notes)
 
@@ -238,7 +238,7 @@ def _of_official(path: Path) -> Inspection:
     folder = open_official(path)
     files = {file.name: file.stat().st_size for file in folder.files}
     notes = [
-        f"DeepSeek's own layout for {folder.ranks} GPU(s), without MTP modules; published names are shown"
+        f"DeepSeek's own layout, ranks: {folder.ranks}, without MTP modules; published names are shown"
     ]
     return Inspection(path, "official", folder.config, files, folder.stored, None, folder.ranks, notes)
 

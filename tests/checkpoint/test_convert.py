@@ -125,7 +125,7 @@ def test_mtp_is_kept_or_left_out(sources: dict[str, Path], tmp_path: Path) -> No
     assert after.config == dataclasses.replace(RAGGED, n_mtp_layers=0)
     assert after.config_table["num_nextn_predict_layers"] == 0
     assert not [name for name in after.stored if name.startswith("model.layers.2.")]
-    assert done.notes == ["left out: 1 MTP module(s)"]
+    assert done.notes == ["left out: MTP modules (1)"]
 
 
 @pytest.mark.parametrize("piece", [1, 100])
@@ -149,7 +149,7 @@ def test_ranks_and_back(weights: str, ranks: int, sources: dict[str, Path], tmp_
     done = convert.convert(
         sources["whole"], tmp_path / "own", Target(weights, layout="official", ranks=ranks)
     )
-    assert done.notes[0] == "left out: 1 MTP module(s)"
+    assert done.notes[0] == "left out: MTP modules (1)"
     assert inspect_checkpoint(tmp_path / "own", verify=True).ok
     convert.convert(tmp_path / "own", tmp_path / "back", Target(weights))
     convert.convert(sources["whole"], tmp_path / "straight", Target(weights, mtp=False))

@@ -200,7 +200,7 @@ def test_mtp_announced_and_not_there(folder: Path) -> None:
     rewrite(folder, without)
     found = inspect_checkpoint(folder)
     assert found.ok
-    assert found.notes == ["config.json announces 1 MTP module(s), the files hold none"]
+    assert found.notes == ["config.json announces MTP modules (1), the files hold none"]
 
 
 # ---- numbers ----------------------------------------------------------------------------------------------
