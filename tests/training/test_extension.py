@@ -83,7 +83,7 @@ def test_phases_must_fit_the_trained_length() -> None:
     with pytest.raises(ValueError, match="longer than the trained 512"):
         recipe.check_room(512)
     with pytest.raises(ValueError, match="set factor=16"):
-        recipe.check_room(64)
+        recipe.check_room(32)
     with pytest.raises(ValueError, match=r"'mini': give its recipe by --set factor=4 'phases="):
         ExtensionConfig.preset("mini")
 
