@@ -237,9 +237,7 @@ def _of_folder(path: Path) -> Inspection:
 def _of_official(path: Path) -> Inspection:
     folder = open_official(path)
     files = {file.name: file.stat().st_size for file in folder.files}
-    notes = [
-        f"DeepSeek's own layout, ranks: {folder.ranks}, without MTP modules; published names are shown"
-    ]
+    notes = [f"DeepSeek's own layout, ranks: {folder.ranks}, without MTP modules; published names are shown"]
     return Inspection(path, "official", folder.config, files, folder.stored, None, folder.ranks, notes)
 
 

@@ -24,7 +24,7 @@ EXAMPLES = [
     'minidsv3 trace "def main(" --op "mla.*" --layer 0',
     'minidsv3 trace "import os" --model runs/nano-0 --json',
     'minidsv3 trace "import os" --precision fp8 --backward --op "*.out" --layer 1',
-    "minidsv3 trace --ids 0,671 --model DeepSeek-V3 --memory 2GiB --layer 3     # all layers run, one is shown",
+    "minidsv3 trace --ids 0,671 --model DeepSeek-V3 --memory 2GiB --layer 3  # all layers run",
 ]
 SCHEMA = "minidsv3.trace/1"
 
