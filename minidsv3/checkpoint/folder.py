@@ -41,6 +41,7 @@ from minidsv3.config import ModelConfig
 
 __all__ = [
     "CONFIG",
+    "COPIES",
     "INDEX",
     "SCALE",
     "WEIGHTS",
@@ -59,7 +60,7 @@ LONGEST_MESSAGE = 1000  # characters; a config may have any text in it
 JSON_LIMIT = 100_000_000  # bytes; V3's index has 9 million
 SCALE = "_scale_inv"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-_COPIES = {"embed_tokens.weight": "model.embed_tokens.weight", "shared_head.head.weight": "lm_head.weight"}
+COPIES = {"embed_tokens.weight": "model.embed_tokens.weight", "shared_head.head.weight": "lm_head.weight"}
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def read_folder(folder: FilePath) -> tuple[ModelConfig, dict[str, NDArray[np.flo
 def mtp_copies(config: ModelConfig) -> dict[str, str]:
     """Names of the MTP modules' embeddings and heads, and of the tensors that they repeat."""
     layers = range(config.n_layers, config.n_layers + config.n_mtp_layers)
-    return {f"model.layers.{layer}.{name}": of for layer in layers for name, of in _COPIES.items()}
+    return {f"model.layers.{layer}.{name}": of for layer in layers for name, of in COPIES.items()}
 
 
 # ---- files -------------------------------------------------------------------------------------------------

@@ -29,12 +29,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidsv3.checkpoint.atomic import FilePath
-from minidsv3.checkpoint.folder import mtp_copies, open_folder
+from minidsv3.checkpoint.folder import SCALE, mtp_copies, open_folder
 from minidsv3.checkpoint.header import CheckpointError
 from minidsv3.checkpoint.official import Parted, is_official, open_official
 from minidsv3.checkpoint.safetensors import SafetensorsFile
 from minidsv3.checkpoint.scaled_blocks import blocks_of
-from minidsv3.checkpoint.shards import SCALE
 from minidsv3.checkpoint.stored import FLOATS, FP8, stored_tensors
 from minidsv3.config import ModelConfig
 

@@ -41,7 +41,10 @@ from minidsv3.checkpoint.stored import StoredTensor
 from minidsv3.config import ModelConfig
 from minidsv3.numerics import BF16
 
-__all__ = ["FORMATS_OF_WEIGHTS", "SHARD_BYTES", "Values", "default_block", "is_fp8_weight", "write_folder"]
+__all__ = [
+    "FORMATS_OF_WEIGHTS", "SHARD_BYTES", "Values", "config_table", "default_block", "file_names",
+    "is_fp8_weight", "write_folder",
+]  # fmt: skip
 
 Array = NDArray[Any]
 Values = Array | StoredTensor | Callable[[], Array]  # numbers, where they lie, or how they are made
@@ -80,16 +83,14 @@ def write_folder(
     _check_sources(folder, config, tensors)
     side = default_block(config) if block is None else block
     shards = _shards(_entries(config, tensors, weights, mtp_copies, (side, side)), shard_bytes)
-    names = _file_names(len(shards))
+    names = file_names(len(shards))
     folder.mkdir(parents=True, exist_ok=True)
     if len(names) > 1:  # should this end half-way, nothing of an earlier model is to be read in its place
         (folder / INDEX).unlink(missing_ok=True)
         (folder / WEIGHTS).unlink(missing_ok=True)
     for name, shard in zip(names, shards, strict=True):
         write_safetensors(folder / name, shard, {"format": "pt"})
-    table = to_hugging_face(config) | {"torch_dtype": "float32" if weights == "float32" else "bfloat16"}
-    if weights == "fp8":
-        table["quantization_config"] = quantization_config((side, side))
+    table = config_table(config, weights == "float32", (side, side) if weights == "fp8" else None)
     _write_json(folder / CONFIG, table)
     if len(names) > 1:
         _write_json(folder / INDEX, _index(names, shards))
@@ -97,6 +98,12 @@ def write_folder(
     for stale in folder.iterdir():  # of an earlier model in this place, which would be read instead
         if _OURS.fullmatch(stale.name) and stale.name not in names:
             stale.unlink()
+
+
+def config_table(config: ModelConfig, wide: bool, block: tuple[int, int] | None) -> dict[str, object]:
+    """The fields of `config.json` beside weights.  wide: float32, not BF16  block: of FP8 ones, else None."""
+    table = to_hugging_face(config) | {"torch_dtype": "float32" if wide else "bfloat16"}
+    return table if block is None else table | {"quantization_config": quantization_config(block)}
 
 
 def is_fp8_weight(name: str, shape: tuple[int, ...]) -> bool:
@@ -218,8 +225,8 @@ def _bytes(later: Later) -> int:
     return math.prod(later.shape) * DTYPES[later.dtype].itemsize
 
 
-def _file_names(count: int) -> list[str]:
-    """As published: five digits of how many there are in six."""
+def file_names(count: int) -> list[str]:
+    """Names of so many files, as published: five digits of how many in six; one file has no number."""
     if count == 1:
         return [WEIGHTS]
     return [f"model-{i:05d}-of-{count:06d}.safetensors" for i in range(1, count + 1)]

@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from minidsv3.checkpoint.atomic import replacing
-from minidsv3.checkpoint.config_json import to_hugging_face
+from minidsv3.checkpoint.folder import CONFIG, INDEX, SCALE
 from minidsv3.checkpoint.header import DTYPES, HEADER_LIMIT, CheckpointError
-from minidsv3.checkpoint.quantisation_config import quantization_config
-from minidsv3.checkpoint.saving import is_fp8_weight
+from minidsv3.checkpoint.saving import config_table, file_names, is_fp8_weight
 from minidsv3.checkpoint.scaled_blocks import blocks_of
 from minidsv3.config import ModelConfig
 
@@ -37,7 +36,6 @@ __all__ = [
     "CONFIG",
     "INDEX",
     "SCALE",
-    "WEIGHTS",
     "Shard",
     "Slot",
     "by_width",
@@ -51,8 +49,6 @@ __all__ = [
     "write_shard",
 ]
 
-CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-SCALE = "_scale_inv"
 SPARE = 64_000_000  # bytes of a disk that are left alone
 
 Fill = Callable[[BinaryIO, str, int], None]  # file, tensor, the byte of the file where its numbers begin
@@ -141,9 +137,7 @@ def slots_of(name: str, shape: tuple[int, ...], weights: str, block: tuple[int, 
 
 def config_text(config: ModelConfig, weights: str, block: int) -> bytes:
     """The text of `config.json` beside such weights."""
-    table = to_hugging_face(config) | {"torch_dtype": "float32" if weights == "fp32" else "bfloat16"}
-    if weights == "fp8":
-        table["quantization_config"] = quantization_config((block, block))
+    table = config_table(config, weights == "fp32", (block, block) if weights == "fp8" else None)
     return (json.dumps(table, indent=2) + "\n").encode()
 
 
@@ -168,12 +162,8 @@ def in_files(groups: Sequence[Mapping[str, Slot]]) -> list[Shard]:
 
     Within a file the widest numbers come first, so that every tensor starts at a multiple of its width.
     """
-    count = len(groups)
-    names = [f"model-{i:05d}-of-{count:06d}.safetensors" for i in range(1, count + 1)]
-    return [
-        Shard(name, by_width(group))
-        for name, group in zip(names if count > 1 else [WEIGHTS], groups, strict=True)
-    ]
+    names = file_names(len(groups))
+    return [Shard(name, by_width(group)) for name, group in zip(names, groups, strict=True)]
 
 
 def by_width(slots: Mapping[str, Slot]) -> dict[str, Slot]:

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidsv3.checkpoint.atomic import FilePath
+from minidsv3.checkpoint.folder import COPIES
 from minidsv3.checkpoint.header import DTYPES
 from minidsv3.checkpoint.names import expert_of
 from minidsv3.checkpoint.shards import (
@@ -54,7 +55,6 @@ FORMATS = ("fp8", "bf16", "fp32")
 FILE_BYTES = 4_230_000_000  # at which the whole V3 takes the published number of files, 163
 PIECE, IN_CACHE = 1 << 22, 1 << 15  # numbers made together, and looked up together
 GAIN_SPREAD, BIAS_SPREAD, SCALE_OCTAVES = 0.1, 0.01, 1.0
-COPIES = {"embed_tokens.weight": "model.embed_tokens.weight", "shared_head.head.weight": "lm_head.weight"}
 EXTRAS = (
     "embed_tokens.",
     "enorm.",

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-__all__ = ["COMMANDS", "EnvironmentProblem", "main"]
+__all__ = ["COMMANDS", "EnvironmentProblem", "Parser", "main"]
 
 COMMANDS = {
     "run": "read text, train, evaluate, write text, print the bill",
@@ -41,15 +41,18 @@ class EnvironmentProblem(Exception):
     """Something outside the program: a full disk, a missing file system feature, a diverged run. Exit 3."""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Of a command, or of a command's own actions."""
+
     def error(self, message: str) -> NoReturn:
+        """End with 2, the message, and the way to the help."""
         self.exit(2, f"{self.prog}: {message}\ntry: {self.prog} --help\n")
 
 
-def _top_parser() -> _Parser:
+def _top_parser() -> Parser:
     width = max(map(len, COMMANDS))
     table = "\n".join(f"  {name:{width}}  {summary}" for name, summary in COMMANDS.items())
-    parser = _Parser(
+    parser = Parser(
         prog="minidsv3",
         description="An educational interpreter of DeepSeek-V3 in explicit NumPy.",
         epilog=f"commands:\n{table}\n\nexamples:\n  minidsv3 run\n  minidsv3 ops mla.kv_down\n"
@@ -61,10 +64,10 @@ def _top_parser() -> _Parser:
     return parser
 
 
-def _command_parser(name: str) -> tuple[_Parser, object]:
+def _command_parser(name: str) -> tuple[Parser, object]:
     module = import_module(f"minidsv3.cli.{name}")
     examples = "\n".join(f"  {line}" for line in module.EXAMPLES)
-    parser = _Parser(
+    parser = Parser(
         prog=f"minidsv3 {name}",
         description=module.SUMMARY,
         epilog=f"examples:\n{examples}",

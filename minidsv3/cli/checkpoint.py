@@ -18,7 +18,9 @@ import argparse
 import os
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from minidsv3.cli import Parser
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,11 +39,6 @@ ACTIONS = {
     "synthesise": "a folder in the published layout, with random numbers",
 }
 IN_PLACE, IN_LINES = 0.2, 10.0  # seconds between two reports
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\ntry: {self.prog} --help\n")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
     if args.action not in ACTIONS:
         raise ValueError(f"expected an action, got {args.action!r}: {near(args.action, list(ACTIONS))}")
     module = import_module(f"minidsv3.cli.checkpoint_{args.action}")
-    parser = _Parser(
+    parser = Parser(
         prog=f"minidsv3 checkpoint {args.action}",
         description=module.SUMMARY,
         epilog="examples:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES),

@@ -22,7 +22,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from minidsv3.cli import Parser
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -62,11 +64,6 @@ class Subject:
     main: Callable[[argparse.Namespace], int]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\ntry: {self.prog} --help\n")
-
-
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options: a subject, and whatever that takes."""
     width = max(map(len, SUBJECTS))
@@ -88,7 +85,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"expected a subject, got {args.subject!r}: {near(args.subject, list(SUBJECTS))}")
     module = import_module(f"minidsv3.cli.{SUBJECTS[args.subject][0]}")
     subject: Subject = module.SUBJECTS[args.subject]
-    parser = _Parser(
+    parser = Parser(
         prog=f"minidsv3 show {args.subject}",
         description=subject.summary,
         epilog="examples:\n" + "\n".join(f"  {line}" for line in subject.examples),
