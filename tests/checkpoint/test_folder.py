@@ -404,7 +404,7 @@ def test_the_published_number_of_tensors_opens_in_seconds(tmp_path):
     entries = list(saving._entries(config, dict.fromkeys(config.tensor_shapes()), "fp8", True, (128, 128)))
     count = 163
     bounds = [len(entries) * i // count for i in range(count + 1)]
-    names, weight_map = saving._file_names(count), {}
+    names, weight_map = saving.file_names(count), {}
     for i, file in enumerate(names):
         slots = {name: later for entry in entries[bounds[i] : bounds[i + 1]] for name, later in entry.items()}
         header, size = {}, 0
