@@ -1,7 +1,8 @@
 """Read a hardware file, check every value of it, hand the values out by path.
 
 A file is checked whole before anything is handed out: unknown keys, a unit of the wrong dimension, a value
-without source or with a status nobody knows, a negative rate. Each error names file, key and expectation.
+without source or with a status nobody knows, a negative rate, a usable rate above the line's. Each error
+names file, key and expectation.
 
 Does: shipped names and the user's own paths. Does not: fill gaps with guesses; a path that the file leaves
 out is an error when it is asked for.
@@ -12,7 +13,7 @@ out is an error when it is asked for.
     Traceback (most recent call last):
     ValueError: expected hardware by name or a path to a .toml file, got 'h80': did you mean 'h800'? ...
 
-Next: minidsv3.numerics
+Next: minidsv3.hardware.overrides
 """
 
 import math
@@ -26,16 +27,31 @@ from types import MappingProxyType
 from typing import Any
 
 from minidsv3.config import near
-from minidsv3.hardware.schema import KEYS, expected_dimension, expected_names
+from minidsv3.hardware.schema import KEYS, expected_dimension, expected_names, expected_table, meaning
 from minidsv3.hardware.tensor_cores import TENSOR_CORES, TensorCore
 from minidsv3.hardware.units import STATUSES, Quantity, dimension
 
-__all__ = ["Hardware", "hardware_names", "load_hardware", "read_hardware"]
+__all__ = ["Hardware", "assemble", "check_value", "hardware_names", "load_hardware", "read_hardware"]
+
+MOST_BYTES = 1 << 20  # of a file; the shipped ones have some thousand
+LEAST, MOST = 1e-30, 1e30  # of a value in base units, so that no sum or quotient of a bill overflows
+LONGEST = 1000  # characters of a name or a source
 
 _FIELDS = ("value", "unit", "source", "status")
 # of a tensor core, what a file says with a unit and a source, or leaves to the family it names
 _CORE = {"terms": "count", "depth": "count", "fraction_bits": "bit", "output_fraction_bits": "bit"}
 _CORE |= {"rounding": "name"}
+# of what is the first a share: in a file the first is at most the second
+_AT_MOST = (
+    ("chip.sm.communication", "chip.sm.count"),
+    ("chip.peak.bf16_throttled", "chip.peak.bf16"),
+    ("chip.clock.throttled", "chip.clock.boost"),
+    ("chip.clock.tensor", "chip.clock.boost"),
+    ("node.nvlink.one_direction", "node.nvlink.both_directions"),
+    ("node.nvlink.usable", "node.nvlink.one_direction"),
+    ("node.planes", "node.nics"),
+    ("fabric.effective", "fabric.line"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,20 +60,32 @@ class Hardware:
 
     id: str  # "h800", or the file's name without its ending
     name: str
-    values: Mapping[str, Quantity]  # by path
+    values: Mapping[str, Quantity]  # by path, the rows of the tensor core's family among them
     tensor_core: Mapping[str, TensorCore]  # by format
+    given: Mapping[str, Quantity]  # by path, what the file itself says
 
     def __getitem__(self, path: str) -> Quantity:
         """The value at a path; ValueError if the path is unknown or the file leaves it out."""
         if path not in self.values:
             expected_dimension(path)
-            raise ValueError(f"{self.id}: expected a value for {path!r} ({KEYS[path][1]}), the file has none")
+            raise ValueError(f"{self.id}: expected a value for {path!r} ({meaning(path)}), the file has none")
         return self.values[path]
+
+    @property
+    def sources(self) -> dict[str, list[str]]:
+        """Every source, and the paths whose values come from it."""
+        found: dict[str, list[str]] = {}
+        for path, quantity in self.values.items():
+            found.setdefault(quantity.source, []).append(path)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         values = {path: asdict(quantity) for path, quantity in self.values.items()}
         return {"schema": "minidsv3.hardware/1", "id": self.id, "name": self.name, "values": values}
+
+
+# ---- files ------------------------------------------------------------------------------------------------
 
 
 @lru_cache
@@ -71,10 +99,42 @@ def load_hardware(name: str | Path) -> Hardware:
     """Read shipped hardware by name, or a file by its path; ValueError for a file that does not check."""
     if isinstance(name, str) and name in hardware_names():
         return _shipped(name)
-    if Path(name).suffix == ".toml" and Path(name).is_file():
-        return _parse(Path(name).read_text(encoding="utf-8"), Path(name).stem)
-    known = near(str(name), hardware_names())
-    raise ValueError(f"expected hardware by name or a path to a .toml file, got {str(name)!r}: {known}")
+    path = Path(name)
+    if path.suffix == ".toml" and _is_file(path):
+        return _parse(_text(path), path.stem)
+    known = near(str(name)[:80], hardware_names())
+    raise ValueError(
+        f"expected hardware by name or a path to a .toml file, got {_what(path)}{str(name)[:80]!r}: {known}"
+    )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is; a name that is too long for the system is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _what(path: Path) -> str:
+    """What else a name may be."""
+    try:
+        return "the folder " if path.is_dir() else "a file without that ending, " if path.is_file() else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _text(path: Path) -> str:
+    """A file of the size of a hardware file; no more than that is read."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        size = max(path.stat().st_size, len(content))
+        raise ValueError(f"{path}: expected a hardware file of at most {MOST_BYTES:,} bytes, got {size:,}")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8 text: byte {error.start} is none") from None
 
 
 @lru_cache
@@ -86,7 +146,7 @@ def _shipped(name: str) -> Hardware:
 def _parse(text: str, where: str) -> Hardware:
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of numbers with too many digits, of brackets too deep
         raise ValueError(f"{where}.toml: expected TOML: {error}") from None
     return read_hardware(table, where)
 
@@ -99,16 +159,108 @@ def read_hardware(table: Mapping[str, Any], where: str = "hardware") -> Hardware
     """
     rest = dict(table)
     name = rest.pop("name", None)
-    if not isinstance(name, str):
-        raise ValueError(f"{where}.toml: name: expected a string, got {name!r}")
+    if not _is_line(name):
+        raise ValueError(f"{where}.toml: name: expected a string of one line, got {name!r:.80}")
     values: dict[str, Quantity] = {}
     for path, leaf in _leaves(rest, where):
         try:
             values[path] = _quantity(path, leaf)
         except ValueError as error:
             raise ValueError(f"{where}.toml: {path}: {error}") from None
-    values = _of_family(values) | values
-    return Hardware(where, name, MappingProxyType(values), MappingProxyType(_tensor_cores(values, where)))
+    _check_shares(values, where)
+    return assemble(where, str(name), values)
+
+
+def assemble(id: str, name: str, given: Mapping[str, Quantity]) -> Hardware:
+    """Hardware of checked values: the rows of the tensor core's family join them, the cores are built."""
+    values = _of_family(given) | dict(given)
+    sms, taken = values.get("chip.sm.count"), values.get("chip.sm.communication")
+    if sms and taken and taken.si >= sms.si:
+        expected = f"fewer than the {sms.text} of chip.sm.count"
+        raise ValueError(f"{id}.toml: chip.sm.communication: expected {expected}, got {taken.text}")
+    cores = MappingProxyType(_tensor_cores(values, id))
+    in_order = {path: values[path] for path in KEYS if path in values}
+    return Hardware(id, name, MappingProxyType(in_order), cores, MappingProxyType(dict(given)))
+
+
+# ---- values -----------------------------------------------------------------------------------------------
+
+
+def _leaves(table: Mapping[str, Any], where: str, at: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every `{value, …}` with its path; a table is a leaf as soon as it has one of the four fields."""
+    for key, entry in table.items():
+        path = f"{at}{key}"
+        if not isinstance(entry, Mapping):
+            expected = "{ value, unit, source, status }"
+            raise ValueError(f"{where}.toml: {path[:80]}: expected {expected}, got {entry!r:.80}")
+        if set(entry) & set(_FIELDS):
+            yield path, entry
+        else:
+            _check_table(path, where, entry)
+            yield from _leaves(entry, where, f"{path}.")
+
+
+def _check_table(path: str, where: str, entry: Mapping[str, Any]) -> None:
+    if path in KEYS:
+        expected = f"exactly the fields {', '.join(_FIELDS)}"
+        raise ValueError(f"{where}.toml: {path}: expected {expected}, got {', '.join(entry) or 'none'}")
+    try:
+        expected_table(path)
+    except ValueError as error:
+        raise ValueError(f"{where}.toml: {path[:80]}: {error}") from None
+
+
+def _is_line(text: object) -> bool:
+    """Whether it is one line that a terminal can show."""
+    return isinstance(text, str) and bool(text.strip()) and text.isprintable() and len(text) <= LONGEST
+
+
+def _quantity(path: str, leaf: Mapping[str, Any]) -> Quantity:
+    """One checked value."""
+    expected_dimension(path)
+    if set(leaf) != set(_FIELDS):
+        raise ValueError(f"expected exactly the fields {', '.join(_FIELDS)}, got {', '.join(leaf)}")
+    for field in ("unit", "source", "status"):
+        if not _is_line(leaf[field]):
+            raise ValueError(f"expected a non-empty {field} of one line, got {leaf[field]!r:.80}")
+    if leaf["status"] not in STATUSES:
+        raise ValueError(f"expected status {' | '.join(STATUSES)}, got {leaf['status']!r:.80}")
+    check_value(path, leaf["value"], leaf["unit"])
+    return Quantity(**leaf)
+
+
+def check_value(path: str, value: object, unit: str) -> None:
+    """ValueError unless the unit measures what the path is and the value is one that it can have."""
+    wanted = expected_dimension(path)
+    if dimension(unit) != wanted:
+        raise ValueError(f"expected a unit of {wanted}, got {unit!r} ({dimension(unit)})")
+    if wanted == "name":
+        if value not in expected_names(path):
+            raise ValueError(f"expected {' | '.join(expected_names(path))}, got {value!r:.80}")
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value) or value < 0:
+        raise ValueError(f"expected a number >= 0, got {value!r:.80}")
+    if wanted in ("count", "bit") and not isinstance(value, int):
+        raise ValueError(f"expected a whole number, got {value!r}")
+    if value == 0 and wanted != "count":
+        raise ValueError(f"expected a number > 0, got {value!r}")
+    if value and not LEAST <= Quantity(value, unit, "", "").si <= MOST:
+        raise ValueError(f"expected {LEAST:g} to {MOST:g} {wanted}, got {value!r:.80} {unit}")
+
+
+def _is_finite(value: float) -> bool:
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def _check_shares(values: Mapping[str, Quantity], where: str) -> None:
+    """What is usable of a line is no more than the line, and so on."""
+    for part, whole in _AT_MOST:
+        if part in values and whole in values and values[part].si > values[whole].si * (1 + 1e-9):
+            expected = f"at most the {values[whole].text} of {whole}"
+            raise ValueError(f"{where}.toml: {part}: expected {expected}, got {values[part].text}")
+
+
+# ---- tensor cores -----------------------------------------------------------------------------------------
 
 
 def _of_family(values: Mapping[str, Quantity]) -> dict[str, Quantity]:
@@ -121,49 +273,6 @@ def _of_family(values: Mapping[str, Quantity]) -> dict[str, Quantity]:
         for format_, row in rows.items()
         for field, unit in _CORE.items()
     }
-
-
-def _leaves(table: Mapping[str, Any], where: str, at: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every `{value, …}` with its path; a table is a leaf as soon as it has one of the four fields."""
-    for key, entry in table.items():
-        path = f"{at}{key}"
-        if not isinstance(entry, Mapping):
-            raise ValueError(
-                f"{where}.toml: {path}: expected {{ value, unit, source, status }}, got {entry!r}"
-            )
-        if set(entry) & set(_FIELDS):
-            yield path, entry
-        else:
-            yield from _leaves(entry, where, f"{path}.")
-
-
-def _quantity(path: str, leaf: Mapping[str, Any]) -> Quantity:
-    """One checked value."""
-    wanted = expected_dimension(path)
-    if set(leaf) != set(_FIELDS):
-        raise ValueError(f"expected exactly the fields {', '.join(_FIELDS)}, got {', '.join(leaf)}")
-    for field in ("unit", "source", "status"):
-        if not isinstance(leaf[field], str) or not leaf[field].strip():
-            raise ValueError(f"expected a non-empty {field}, got {leaf[field]!r}")
-    if leaf["status"] not in STATUSES:
-        raise ValueError(f"expected status {' | '.join(STATUSES)}, got {leaf['status']!r}")
-    if dimension(leaf["unit"]) != wanted:
-        raise ValueError(f"expected a unit of {wanted}, got {leaf['unit']!r} ({dimension(leaf['unit'])})")
-    _check_value(leaf["value"], wanted, path)
-    return Quantity(**leaf)
-
-
-def _check_value(value: object, wanted: str, path: str) -> None:
-    if wanted == "name":
-        if value not in expected_names(path):
-            raise ValueError(f"expected {' | '.join(expected_names(path))}, got {value!r}")
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"expected a number >= 0, got {value!r}")
-    if wanted in ("count", "bit") and not isinstance(value, int):
-        raise ValueError(f"expected a whole number, got {value!r}")
-    if value == 0 and wanted != "count":
-        raise ValueError(f"expected a number > 0, got {value!r}")
 
 
 def _tensor_cores(values: Mapping[str, Quantity], where: str) -> dict[str, TensorCore]:
@@ -181,7 +290,7 @@ def _tensor_core(values: Mapping[str, Quantity], format_: str, where: str) -> Te
         if path in values:
             found[field] = values[path].value
         elif field != "depth":
-            raise ValueError(f"{where}.toml: {path}: expected a value ({KEYS[path][1]}), the file has none")
+            raise ValueError(f"{where}.toml: {path}: expected a value ({meaning(path)}), the file has none")
     family = values.get("tensor_core.family")
     row = TENSOR_CORES[str(family.value)].get(format_) if family else None
     try:

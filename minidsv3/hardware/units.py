@@ -1,8 +1,9 @@
 """Units: the few that hardware files are written in, each with its dimension and its size in SI.
 
-A unit is a base (`FLOPS`, `B/s`, `B`, `Hz`, `s`) with a decimal prefix, or one of a few whole words.
-Prefixes are powers of 1000 throughout, as vendors and the DeepSeek papers count: 1 GB is 1e9 B. A `Quantity`
-is one value of a hardware file; `.si` is the number in base units.
+A unit is a base (`FLOPS`, `OPS`, `B/s`, `B`, `Hz`, `s`) with a decimal prefix, or one of a few whole words.
+Prefixes are powers of 1000 throughout, as vendors and the DeepSeek papers count: 1 GB is 1e9 B. Integer
+operations (`TOPS`) are a dimension of their own, so that they are never taken for FLOPs. A `Quantity` is one
+value of a hardware file; `.si` is the number in base units.
 
 Does: read a unit, convert to base units. Does not: do arithmetic on units; formulas take `.si`.
 
@@ -10,39 +11,52 @@ Does: read a unit, convert to base units. Does not: do arithmetic on units; form
     989000000000000
     >>> dimension("USD/h"), dimension("us")
     ('USD/s', 's')
-    >>> dimension("GiB")
+    >>> dimension("Gb/s")
     Traceback (most recent call last):
-    ValueError: expected a unit such as 'TFLOPS', 'GB/s', 'B', 'MHz', 'us', 'USD/h' or 'count', got 'GiB'
+    ValueError: expected a unit such as ..., got 'Gb/s': did you mean 'GB/s'? (8 bits a byte)
 
 Next: minidsv3.hardware.tensor_cores
 """
 
+import difflib
 from dataclasses import dataclass
 
-__all__ = ["STATUSES", "Quantity", "dimension"]
+__all__ = ["STATUSES", "UNITS", "Quantity", "dimension"]
 
 STATUSES = ("datasheet", "report", "measured", "assumed")
 
 _PREFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
-_BASES = {"FLOPS": "FLOP/s", "B/s": "B/s", "B": "B", "Hz": "Hz"}
+_BASES = {"FLOPS": "FLOP/s", "OPS": "OP/s", "B/s": "B/s", "B": "B", "Hz": "Hz"}
 
 # unit -> (dimension, units of the dimension's base in one of it)
 UNITS: dict[str, tuple[str, float]] = {
     prefix + base: (name, power) for base, name in _BASES.items() for prefix, power in _PREFIXES.items()
 }
 UNITS |= {"s": ("s", 1), "ms": ("s", 1e-3), "us": ("s", 1e-6), "ns": ("s", 1e-9)}
-UNITS |= {"USD/h": ("USD/s", 1 / 3600), "count": ("count", 1), "bit": ("bit", 1), "name": ("name", 1)}
+UNITS |= {"USD": ("USD", 1), "USD/h": ("USD/s", 1 / 3600)}
+UNITS |= {"count": ("count", 1), "bit": ("bit", 1), "name": ("name", 1)}
 
 
 def _look_up(unit: str) -> tuple[str, float]:
     if unit not in UNITS:
-        known = "'TFLOPS', 'GB/s', 'B', 'MHz', 'us', 'USD/h' or 'count'"
-        raise ValueError(f"expected a unit such as {known}, got {unit!r}")
+        known = "'TFLOPS', 'GB/s', 'GB', 'MHz', 'us', 'USD/h' or 'count'"
+        raise ValueError(f"expected a unit such as {known}, got {unit[:40]!r}{_hint(unit[:40])}")
     return UNITS[unit]
 
 
+def _hint(unit: str) -> str:
+    """What an unknown unit may have meant."""
+    in_bytes = unit.replace("bps", "B/s").replace("bit/s", "B/s").replace("b/s", "B/s")
+    if in_bytes != unit and in_bytes in UNITS:
+        return f": did you mean {in_bytes!r}? (8 bits a byte)"
+    if unit.replace("i", "") in UNITS:
+        return f": did you mean {unit.replace('i', '')!r}? (prefixes are powers of 1000)"
+    guess = difflib.get_close_matches(unit, UNITS, n=1, cutoff=0.5)
+    return f": did you mean {guess[0]!r}?" if guess else ""
+
+
 def dimension(unit: str) -> str:
-    """What a unit measures: FLOP/s, B/s, B, Hz, s, USD/s, count, bit or name; ValueError if unknown."""
+    """What a unit measures, "B/s" or "count", for example; ValueError with a near unit if unknown."""
     return _look_up(unit)[0]
 
 
@@ -60,7 +74,7 @@ class Quantity:
 
     @property
     def si(self) -> float:
-        """The number in base units (FLOP/s, B/s, B, Hz, s, USD/s); ValueError for a name."""
+        """The number in base units (FLOP/s, B/s, B, Hz, s, USD/s, …); ValueError for a name."""
         if isinstance(self.value, str):
             raise ValueError(f"expected a number, got the name {self.value!r}")
         return self.value * _look_up(self.unit)[1]
@@ -69,3 +83,14 @@ class Quantity:
     def dimension(self) -> str:
         """What it measures."""
         return dimension(self.unit)
+
+    @property
+    def text(self) -> str:
+        """The value as its file writes it: "3.35 TB/s", "132", "toward-zero", "13 bit"."""
+        number = self.value if isinstance(self.value, str) else _written(self.value)
+        return number if self.unit in ("count", "name") else f"{number} {self.unit}"
+
+
+def _written(value: float) -> str:
+    """A number in the digits that its file has, thousands apart in long whole ones."""
+    return f"{value:,}" if isinstance(value, int) else repr(value)

@@ -51,7 +51,7 @@ def test_the_h800_of_the_papers() -> None:
     assert h800["chip.peak.bf16"].si == 989e12
     assert h800["chip.hbm.bandwidth"].si == 3.35e12
     assert h800["chip.hbm.capacity"].si == 84_943_110_144
-    assert h800["fabric.latency.cross_leaf"].si == pytest.approx(3.7e-6)
+    assert h800["fabric.latency.ib.cross_leaf"].si == pytest.approx(3.7e-6)
     assert h800["price.gpu_hour"].si * 3600 == pytest.approx(2)
     assert h800["node.nvlink.both_directions"].si == 2 * h800["node.nvlink.one_direction"].si
 
