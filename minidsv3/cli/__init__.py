@@ -31,6 +31,7 @@ COMMANDS = {
     "checkpoint": "show, convert and synthesise model folders",
     "ops": "the op catalogue: equations, formulas, signatures",
     "bill": "what a training and a decode step cost on a machine",
+    "reproduce": "every published figure beside what its own inputs give",
     "show": "pictures and experiments of the low precision",
     "lesson": "list and play the lessons",
     "check": "check an exercise",

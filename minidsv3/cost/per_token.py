@@ -16,7 +16,7 @@ Does: these two counts. Does not: FLOPs and bytes as a trace counts them (`close
     >>> f"{training_flops_per_token(v3, 4096) / 1e9:.2f} GFLOP"
     '249.81 GFLOP'
 
-Next: minidsv3.cost.rates
+Next: minidsv3.cost.dense
 """
 
 from minidsv3.config import ModelConfig
