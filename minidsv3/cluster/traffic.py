@@ -21,13 +21,13 @@ Does: copies, bytes, the time of the busiest wires. Does not: latency, contentio
 Next: minidsv3.show
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minidsv3.cost.expert_parallel import expected_distinct_nodes
 from minidsv3.hardware import Hardware
 
 __all__ = [
@@ -204,8 +204,3 @@ def transfer(traffic: Traffic, width: int, bytes_per_value: int, hardware: Hardw
         ib_seconds=ib / hardware["fabric.effective"].si,
         nvlink_seconds=nvlink / hardware["node.nvlink.usable"].si,
     )
-
-
-def expected_distinct_nodes(experts: int, nodes: int, picks: int) -> float:
-    """Nodes with at least one of `picks` different experts drawn evenly: N (1 - C(E - E/N, K) / C(E, K))."""
-    return nodes * (1 - math.comb(experts - experts // nodes, picks) / math.comb(experts, picks))
