@@ -196,7 +196,8 @@ def test_shipped_files_have_known_paths_and_sources(name: str) -> None:
         assert quantity.source
         assert quantity.status in STATUSES
         assert quantity.unit in UNITS
-    assert hardware.to_dict()["values"]["chip.peak.bf16"]["status"] == "datasheet"
+    assert set(hardware.to_dict()["values"]) == set(hardware.values)
+    assert sum(map(len, hardware.sources.values())) == len(hardware.values)
 
 
 @pytest.mark.parametrize(
