@@ -6,7 +6,7 @@ A token goes to the nodes that hold its experts. How many that are, if K of E ex
     inside some groups, picked blindly                             the same, among the experts of these groups
     inside the best groups, by their best expert                   E[min(nodes of K picks, groups)], exact:
 
-for experts stand in a random order, the best groups are the first that appear in it, and one that has appeared
+for experts stand in random order, the best groups are the first that appear in it, and one that has appeared
 among the first K has an expert among the chosen. V3 ranks groups by the sum of their two best: for that
 `sampled_distinct_nodes` draws tokens (Monte Carlo, uniform scores).
 
@@ -38,7 +38,9 @@ __all__ = [
     "experts_a_node",
     "logical_bandwidth",
     "message_bytes",
+    "network_bound",
     "nvlink_bandwidth",
+    "nvlink_bound",
     "remote_copies",
     "row_bytes",
     "sampled_distinct_nodes",
@@ -65,12 +67,9 @@ def distinct_node_chances(experts: int, nodes: int, picks: int) -> list[float]:
     held, all_ways = experts // nodes, math.comb(experts, picks)
 
     def ways(reached: int) -> int:
-        """Choices that lie on all of `reached` given nodes and nowhere else."""
-        signed = (
-            (-1) ** (reached - i) * math.comb(reached, i) * math.comb(i * held, picks)
-            for i in range(reached + 1)
-        )
-        return sum(signed)
+        """Choices on all of `reached` given nodes and nowhere else, by inclusion and exclusion."""
+        within = (math.comb(reached, i) * math.comb(i * held, picks) for i in range(reached + 1))
+        return sum((-1) ** (reached - i) * choices for i, choices in enumerate(within))
 
     return [math.comb(nodes, reached) * ways(reached) / all_ways for reached in range(nodes + 1)]
 
@@ -170,6 +169,18 @@ def wire_bandwidth(logical: float, nodes: int) -> float:
 def nvlink_bandwidth(logical: float, gpus_reached: float, nodes_reached: float) -> float:
     """B/s on NVLink of a logical bandwidth: every copy for a node is passed on to so many of its GPUs."""
     return logical * gpus_reached / nodes_reached
+
+
+def network_bound(line: float, nodes: int) -> float:
+    """Logical B/s at which the network card is full; `wire_bandwidth` turned round.  nodes: at least 2."""
+    if nodes < 2:
+        raise ValueError(f"expected at least 2 nodes, got {nodes}")
+    return line * nodes / (nodes - 1)
+
+
+def nvlink_bound(usable: float, gpus_reached: float, nodes_reached: float) -> float:
+    """Logical B/s at which NVLink is full; `nvlink_bandwidth` turned round."""
+    return usable * nodes_reached / gpus_reached
 
 
 def _divides(experts: int, nodes: int, picks: int) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "cluster_switches",
     "count_of",
     "dragonfly",
+    "dragonfly_groups",
     "is_prime_power",
     "largest_slim_fly",
     "multi_plane_fat_tree",
@@ -119,10 +120,15 @@ def largest_slim_fly(ports: int) -> int:
 
 def dragonfly(p: int, a: int, h: int, g: int) -> Network:
     """DF.  p: endpoints of a switch  a: switches of a group, all linked  h: its global links  g: groups."""
-    if not 1 <= g <= a * h + 1:
-        raise ValueError(f"expected groups 1 .. ah + 1 = {a * h + 1}, got {g}")
+    if not 1 <= g <= dragonfly_groups(a, h):
+        raise ValueError(f"expected groups 1 .. ah + 1 = {dragonfly_groups(a, h)}, got {g}")
     links = g * a * (a - 1) // 2 + g * a * h // 2
     return Network(endpoints=g * a * p, switches=g * a, links=links)
+
+
+def dragonfly_groups(a: int, h: int) -> int:
+    """The most groups of a Dragonfly in which every two are linked: ah + 1."""
+    return a * h + 1
 
 
 TOPOLOGIES: Mapping[str, Callable[..., Network]] = {

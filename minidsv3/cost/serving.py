@@ -10,8 +10,9 @@ Does: that bound, with latency if asked; speculative decoding; decoding bound by
 node, nodes, cost, revenue and margin from one another; cache and weights that a decoding GPU holds.
 Does not: queue requests, overlap anything else, know a number of any model or chip.
 
-    >>> step = expert_parallel_step(32, 9, 7000, dispatch_bytes=1, combine_bytes=2, bandwidth=50e9)
-    >>> f"{step * 1e6:.2f} us, {tpot(step, layers=61) * 1e3:.2f} ms, {1 / tpot(step, 61):.2f} tokens/s"
+    >>> link = dict(tokens=32, experts=9, width=7000, dispatch_bytes=1, combine_bytes=2, bandwidth=50e9)
+    >>> step, token = expert_parallel_step(**link), tpot(layers=61, **link)
+    >>> f"{step * 1e6:.2f} us, {token * 1e3:.2f} ms, {1 / token:.2f} tokens/s"
     '120.96 us, 14.76 ms, 67.76 tokens/s'
     >>> round(speculative_speedup(0.85), 2), round(margin(562_027, 87_072), 2)
     (1.85, 5.45)
@@ -32,6 +33,7 @@ __all__ = [
     "margin",
     "memory_bound_speed",
     "nodes_for",
+    "parameters_met",
     "rate_for",
     "requests_in_flight",
     "revenue",
@@ -58,16 +60,17 @@ def expert_parallel_step(
     return tokens * experts * width * (dispatch_bytes + combine_bytes) / bandwidth
 
 
-def tpot(step: float, layers: float, micro_batches: float = 2, latency: float = 0.0) -> float:
-    """Seconds a token if communication hides all computation: every layer waits for each micro-batch's step.
+def tpot(layers: float, micro_batches: float = 2, latency: float = 0.0, **step: float) -> float:
+    """Seconds a token if communication hides all computation: each layer takes a step for each micro-batch.
 
-    step: of `expert_parallel_step`  latency: seconds a layer that no byte moves, all its transfers together.
+    latency: seconds a layer in which no byte moves, all its transfers together  step: what
+    `expert_parallel_step` takes. Source: arXiv 2505.09343, 2.3.2.
     """
-    return layers * (micro_batches * step + latency)
+    return layers * (micro_batches * expert_parallel_step(**step) + latency)
 
 
 def bytes_per_value(bits: float, shared_bytes: float = 0, tile: float = 1) -> float:
-    """Bytes that travel for one value, with its share of what a tile sends beside (scales, LogFMT's range)."""
+    """Bytes that travel for one value, with its share of what a tile sends beside (scale, LogFMT's range)."""
     _above_zero(tile=tile)
     return bits / 8 + shared_bytes / tile
 
@@ -95,6 +98,11 @@ def seconds_to_read(parts: Sequence[float], bandwidth: float) -> float:
     """Seconds of one pass of memory over all parts.  parts: bytes  bandwidth: B/s."""
     _above_zero(bandwidth=bandwidth)
     return sum(parts) / bandwidth
+
+
+def parameters_met(config: ModelConfig) -> int:
+    """Parameters whose product one token meets: all active ones without the embedding, a look-up."""
+    return config.parameter_counts()["active_without_embedding"]
 
 
 def routed_parameters_met(config: ModelConfig) -> int:
@@ -140,7 +148,7 @@ def margin(revenue: float, cost: float) -> float:
 
 
 def requests_in_flight(rate: float, gpus_per_node: float, speed: float) -> float:
-    """Requests a GPU decodes at once.  rate: tokens a second and node  speed: tokens a second of a request."""
+    """Requests a GPU decodes at once.  rate: tokens a second and node  speed: the same of a request."""
     _above_zero(gpus_per_node=gpus_per_node, speed=speed)
     return rate / gpus_per_node / speed
 
