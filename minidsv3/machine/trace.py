@@ -4,11 +4,14 @@ A `Trace` is a list of `Row`s with sums over them. FLOPs and bytes come from the
 that its arrays bound, never from a second formula: matrix FLOPs are 2 for each combination of the axes,
 vector FLOPs a constant an element, bytes every operand read once and every result written once, by kind.
 
+`forward_row` and `backward_rows` make rows from shapes and a precision recipe alone: a recorder calls them with
+what ran, `minidsv3.cost.rows` with what would run. A row may stand for `times` rows alike.
+
 Does: rows, sums, filters by pattern, plain dictionaries for JSON. Does not: price anything (`minidsv3.cost`).
 
     >>> row = Row(op="mla.out", phase="forward", matrix_flops=100, vector_flops=0)
-    >>> Trace([row, row]).matrix_flops
-    200
+    >>> Trace([row, replace(row, times=5)]).matrix_flops
+    600
 
 Next: minidsv3.machine.parallel
 """
@@ -16,7 +19,7 @@ Next: minidsv3.machine.parallel
 import fnmatch
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol, Self
 
@@ -29,7 +32,7 @@ from minidsv3.machine.precision import Precision
 from minidsv3.machine.primitives import Array
 from minidsv3.machine.signature import Sizes
 
-__all__ = ["Row", "Trace"]
+__all__ = ["Row", "Trace", "backward_rows", "forward_row"]
 
 QUIET = ("quantise", "keep", "copy_weight")  # primitives that do nothing on a machine that does not narrow
 
@@ -54,11 +57,13 @@ class Row:
     bytes: dict[str, int] = field(default_factory=dict)  # weight, activation, kv, network
     seconds: float = 0.0  # wall time here, of the whole primitive (the first row of a backward carries it)
     value: Array | None = None  # a copy of the result, where `keep` asked for it
+    times: int = 1  # so many rows alike this one stands for; FLOPs and bytes above are of one of them
+    layers: int = 1  # over which these are spread, `layer` and those that follow it
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all kinds."""
-        return sum(self.bytes.values())
+        """Bytes of all kinds, of all the rows it stands for."""
+        return self.times * sum(self.bytes.values())
 
     @property
     def stored(self) -> tuple[str, ...]:
@@ -80,12 +85,12 @@ class Trace(list[Row]):
     @property
     def matrix_flops(self) -> int:
         """FLOPs of all matrix products."""
-        return sum(row.matrix_flops for row in self)
+        return sum(row.times * row.matrix_flops for row in self)
 
     @property
     def vector_flops(self) -> int:
         """FLOPs of everything element by element."""
-        return sum(row.vector_flops for row in self)
+        return sum(row.times * row.vector_flops for row in self)
 
     @property
     def bytes(self) -> dict[str, int]:
@@ -93,7 +98,7 @@ class Trace(list[Row]):
         total: dict[str, int] = {}
         for row in self:
             for kind, n in row.bytes.items():
-                total[kind] = total.get(kind, 0) + n
+                total[kind] = total.get(kind, 0) + row.times * n
         return total
 
     def select(self, pattern: str = "*", phase: str | None = None, layer: int | None = None) -> Self:
@@ -195,87 +200,142 @@ class Recorder:
         result: Array,
         seconds: float,
     ) -> None:
-        kind = primitives()[op.primitive]
         n = len(op.signature.operands)
-        sizes |= zip(op.signature.result, result.shape, strict=True)
-        elements = op.signature.elements(sizes)
-        if kind.gather:
-            elements[0] = elements[-1]
-        stored = forward_operands(
-            self.owner.recipe, self.owner.fp8_block, op, [*formats[:n], result.dtype.name]
-        )
-        placed = (*shapes[:n], result.shape)
         kept = any(fnmatch.fnmatchcase(op.id, pattern) for pattern in self.keep)
-        self.rows.append(
-            Row(
-                op=op.id,
-                phase="backward" if self.owner.recomputing else op.phase,
-                direction="fprop",
-                layer=self.owner.layer,
-                expert=self.owner.expert,
-                sizes=sizes,
-                shapes=placed,
-                formats=tuple(one.format for one in stored),
-                blocks=tuple(one.block for one in stored),
-                matrix_flops=2 * op.signature.multiply_adds(sizes) if kind.matrix else 0,
-                vector_flops=kind.vector * elements[kind.vector_over],
-                bytes=_bytes(op.kinds, elements, placed, stored, (*range(n + 1), *kind.also_writes)),
-                seconds=seconds,
-                value=result.copy() if kept else None,
-            )
+        row = forward_row(
+            self.owner.recipe,
+            self.owner.fp8_block,
+            op,
+            (*shapes[:n], result.shape),
+            [*formats[:n], result.dtype.name],
+            sizes,
+            layer=self.owner.layer,
+            expert=self.owner.expert,
+            seconds=seconds,
+            value=result.copy() if kept else None,
         )
+        self.rows.append(replace(row, phase="backward") if self.owner.recomputing else row)
 
     def _record_backward(self, op: Op, operands: list[tuple[tuple[int, ...], str]], seconds: float) -> None:
-        kind, recipe, width = primitives()[op.primitive], self.owner.recipe, self.owner.fp8_block
-        shapes, dtypes = [s for s, _ in operands], [f for _, f in operands]
-        sizes = op.signature.bind(shapes, op.symbols)
-        sizes |= zip(op.signature.result, shapes[-1], strict=True)
-        elements = op.signature.elements(sizes)
-        if kind.matrix and recipe.product(op.id) == "fp8" and op.primitive != "contract":
-            self._record_quantising(op, sizes, shapes)
-        for i, row in enumerate(kind.backward):
-            stored, which = backward_operands(recipe, width, op, row, dtypes), (*row.reads, row.writes)
-            self.rows.append(
-                Row(
-                    op=op.id,
-                    phase="backward",
-                    direction=row.direction,
-                    layer=self.owner.layer,
-                    expert=self.owner.expert,
-                    sizes=sizes,
-                    shapes=tuple(shapes[j] for j in which),
-                    formats=tuple(one.format for one in stored),
-                    blocks=tuple(one.block for one in stored),
-                    matrix_flops=2 * op.signature.multiply_adds(sizes) if kind.matrix else 0,
-                    vector_flops=kind.vector_backward[i] * elements[kind.vector_over]
-                    if kind.vector_backward
-                    else 0,
-                    bytes=_bytes(op.kinds, elements, shapes, _spread(stored, which), which),
-                    seconds=0.0 if i else seconds,
-                )
-            )
+        shapes, dtypes = [shape for shape, _ in operands], [format_ for _, format_ in operands]
+        self.rows += backward_rows(
+            self.owner.recipe,
+            self.owner.fp8_block,
+            op,
+            shapes,
+            dtypes,
+            layer=self.owner.layer,
+            expert=self.owner.expert,
+            seconds=seconds,
+        )
 
-    def _record_quantising(self, op: Op, sizes: Sizes, shapes: list[tuple[int, ...]]) -> None:
-        """The pass that puts d_y and x into the tiles that Dgrad and Wgrad need."""
-        stored = quantised_operands(self.owner.recipe, self.owner.fp8_block, op)
-        x, d_y = shapes[0], shapes[-1]
-        placed = (d_y, x, d_y, d_y, x)
-        moved = sum(one.nbytes(shape) for one, shape in zip(stored, placed, strict=True))
-        self.rows.append(
+
+# ---- rows from shapes -------------------------------------------------------------------------------------
+
+
+def forward_row(
+    recipe: Precision,
+    width: int,
+    op: Op,
+    shapes: Sequence[tuple[int, ...]],
+    dtypes: Sequence[str | Stored],
+    sizes: Sizes | None = None,
+    **place: Any,
+) -> Row:
+    """The row of an op that runs forward.
+
+    width: of FP8 tiles  shapes, dtypes: of the operands, then of the result, as NumPy has them  sizes: of the
+    operands' axes, if they are bound already  place: further fields of the row (layer, expert, times, …).
+    """
+    kind, n = primitives()[op.primitive], len(op.signature.operands)
+    sizes = op.signature.bind(shapes[:n], op.symbols) if sizes is None else sizes
+    sizes |= zip(op.signature.result, shapes[-1], strict=True)
+    elements = op.signature.elements(sizes)
+    if kind.gather:
+        elements[0] = elements[-1]
+    stored = forward_operands(recipe, width, op, dtypes)
+    return Row(
+        op=op.id,
+        phase=op.phase,
+        direction="fprop",
+        sizes=sizes,
+        shapes=tuple(shapes),
+        formats=tuple(one.format for one in stored),
+        blocks=tuple(one.block for one in stored),
+        matrix_flops=2 * op.signature.multiply_adds(sizes) if kind.matrix else 0,
+        vector_flops=kind.vector * elements[kind.vector_over],
+        bytes=_bytes(op.kinds, elements, shapes, stored, (*range(n + 1), *kind.also_writes)),
+        **place,
+    )
+
+
+def backward_rows(
+    recipe: Precision,
+    width: int,
+    op: Op,
+    shapes: Sequence[tuple[int, ...]],
+    dtypes: Sequence[str],
+    seconds: float = 0.0,
+    **place: Any,
+) -> list[Row]:
+    """The rows of an op's backward, as its primitive lists them; arguments as for `forward_row`.
+
+    In front of an FP8 product's stands the pass that puts d_y and x into the tiles that it needs.
+    """
+    kind = primitives()[op.primitive]
+    sizes = op.signature.bind(shapes, op.symbols)
+    sizes |= zip(op.signature.result, shapes[-1], strict=True)
+    elements = op.signature.elements(sizes)
+    rows = []
+    if kind.matrix and recipe.product(op.id) == "fp8" and op.primitive != "contract":
+        rows.append(_quantising_row(recipe, width, op, sizes, shapes, place))
+    for i, row in enumerate(kind.backward):
+        stored, which = backward_operands(recipe, width, op, row, dtypes), (*row.reads, row.writes)
+        rows.append(
             Row(
                 op=op.id,
                 phase="backward",
-                direction="quantise",
-                layer=self.owner.layer,
-                expert=self.owner.expert,
+                direction=row.direction,
                 sizes=sizes,
-                shapes=placed,
+                shapes=tuple(shapes[j] for j in which),
                 formats=tuple(one.format for one in stored),
                 blocks=tuple(one.block for one in stored),
-                vector_flops=primitives()["quantise"].vector * (2 * math.prod(d_y) + math.prod(x)),
-                bytes={"activation": moved},
+                matrix_flops=2 * op.signature.multiply_adds(sizes) if kind.matrix else 0,
+                vector_flops=kind.vector_backward[i] * elements[kind.vector_over]
+                if kind.vector_backward
+                else 0,
+                bytes=_bytes(op.kinds, elements, shapes, _spread(stored, which), which),
+                seconds=0.0 if i else seconds,
+                **place,
             )
         )
+    return rows
+
+
+def _quantising_row(
+    recipe: Precision,
+    width: int,
+    op: Op,
+    sizes: Sizes,
+    shapes: Sequence[tuple[int, ...]],
+    place: dict[str, Any],
+) -> Row:
+    """The pass that puts d_y and x into the tiles that Dgrad and Wgrad need."""
+    stored, x, d_y = quantised_operands(recipe, width, op), shapes[0], shapes[-1]
+    placed = (d_y, x, d_y, d_y, x)
+    moved = sum(one.nbytes(shape) for one, shape in zip(stored, placed, strict=True))
+    return Row(
+        op=op.id,
+        phase="backward",
+        direction="quantise",
+        sizes=sizes,
+        shapes=placed,
+        formats=tuple(one.format for one in stored),
+        blocks=tuple(one.block for one in stored),
+        vector_flops=primitives()["quantise"].vector * (2 * math.prod(d_y) + math.prod(x)),
+        bytes={"activation": moved},
+        **place,
+    )
 
 
 def _format(a: Array | RowBlocks | Stack) -> str | Stored:

@@ -259,6 +259,7 @@ def loss_backward(machine: Machine, saved: LossSaved, gradients: Parameters) -> 
     _zero_idle_modules(g, len(saved.mtp))
     d_state = None  # gradient of the state passed to the module above
     for k in range(len(saved.mtp), 0, -1):
+        machine.layer = None  # the head is outside the layers
         d_normed = _head_backward(machine, saved.heads[k], w.head, g.head)
         machine.layer = config.n_layers + k - 1
         module = g.mtp[k - 1]
