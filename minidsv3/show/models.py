@@ -11,7 +11,7 @@ Does: lay out. Does not: hold a size of its own (`data/models` does), read files
     >>> v3.facts["KV bytes a token"], v3.facts["active"], nearest(v3)
     ('70,272', '37,552,297,472', 8)
 
-Next: minidsv3.show.checkpoint_table
+Next: minidsv3.show.axes
 """
 
 from collections.abc import Iterator, Mapping, Sequence
