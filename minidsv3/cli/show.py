@@ -48,6 +48,7 @@ SUBJECTS = {
     "accumulator": ("show_accumulator", "what the tensor core's sum loses, and which bits"),
     "precision": ("show_precision", "a precision recipe: the format of every product"),
     "models": ("show_models", "V2, V2-Lite, V3, Moonlight side by side: sizes, router, exact parameters"),
+    "hardware": ("show_hardware", "a machine's values with their sources; two machines' differences"),
     "codecs": ("show_training", "LogFMT and float codecs on a model's activations"),
     "gradients": ("show_training", "formats and tiles for a model's activation gradients"),
     "needle": ("show_needle", "needle in a haystack, length by depth, before and after an extension"),

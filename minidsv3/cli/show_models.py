@@ -8,7 +8,7 @@ Does: find configs, hand over. Does not: draw.
     >>> minidsv3(["show", "models", "v4"])
     2
 
-Next: minidsv3.cli.show_training
+Next: minidsv3.cli.show_hardware
 """
 
 import argparse

@@ -27,7 +27,14 @@ from types import MappingProxyType
 from typing import Any
 
 from minidsv3.config import near
-from minidsv3.hardware.schema import KEYS, expected_dimension, expected_names, expected_table, meaning
+from minidsv3.hardware.schema import (
+    KEYS,
+    MAY_BE_ZERO,
+    expected_dimension,
+    expected_names,
+    expected_table,
+    meaning,
+)
 from minidsv3.hardware.tensor_cores import TENSOR_CORES, TensorCore
 from minidsv3.hardware.units import STATUSES, Quantity, dimension
 
@@ -52,6 +59,18 @@ _AT_MOST = (
     ("node.planes", "node.nics"),
     ("fabric.effective", "fabric.line"),
 )
+
+
+class _Cores(dict[str, TensorCore]):
+    """Tensor cores by format; one that the machine has not is an error that says which it has."""
+
+    def __init__(self, id: str, cores: Mapping[str, TensorCore]) -> None:
+        super().__init__(cores)
+        self.id = id
+
+    def __missing__(self, format_: str) -> TensorCore:
+        known = ", ".join(self) or "no format"
+        raise ValueError(f"{self.id}: expected tensor cores for {format_!r}, the file describes {known}")
 
 
 @dataclass(frozen=True)
@@ -178,7 +197,7 @@ def assemble(id: str, name: str, given: Mapping[str, Quantity]) -> Hardware:
     if sms and taken and taken.si >= sms.si:
         expected = f"fewer than the {sms.text} of chip.sm.count"
         raise ValueError(f"{id}.toml: chip.sm.communication: expected {expected}, got {taken.text}")
-    cores = MappingProxyType(_tensor_cores(values, id))
+    cores = MappingProxyType(_Cores(id, _tensor_cores(values, id)))
     in_order = {path: values[path] for path in KEYS if path in values}
     return Hardware(id, name, MappingProxyType(in_order), cores, MappingProxyType(dict(given)))
 
@@ -242,7 +261,7 @@ def check_value(path: str, value: object, unit: str) -> None:
         raise ValueError(f"expected a number >= 0, got {value!r:.80}")
     if wanted in ("count", "bit") and not isinstance(value, int):
         raise ValueError(f"expected a whole number, got {value!r}")
-    if value == 0 and wanted != "count":
+    if value == 0 and path not in MAY_BE_ZERO:
         raise ValueError(f"expected a number > 0, got {value!r}")
     if value and not LEAST <= Quantity(value, unit, "", "").si <= MOST:
         raise ValueError(f"expected {LEAST:g} to {MOST:g} {wanted}, got {value!r:.80} {unit}")

@@ -20,7 +20,15 @@ from collections.abc import Iterable
 
 from minidsv3.hardware.tensor_cores import OPERANDS, ROUNDINGS, TENSOR_CORES
 
-__all__ = ["KEYS", "ROUNDINGS", "expected_dimension", "expected_names", "expected_table", "meaning"]
+__all__ = [
+    "KEYS",
+    "MAY_BE_ZERO",
+    "ROUNDINGS",
+    "expected_dimension",
+    "expected_names",
+    "expected_table",
+    "meaning",
+]
 
 # path -> (dimension, meaning)
 KEYS: dict[str, tuple[str, str]] = {
@@ -66,6 +74,8 @@ KEYS: dict[str, tuple[str, str]] = {
     "price.machine": ("USD", "the whole machine, bought"),
     "tensor_core.family": ("name", "rows of data/tensor_cores.toml; values beside it go before them"),
 }
+# counts that may be 0; any other value is more
+MAY_BE_ZERO = ("chip.sm.communication", "node.nics", "node.storage_nics", "node.planes")
 for _format in OPERANDS:
     KEYS |= {
         f"tensor_core.{_format}.terms": ("count", "products summed in one step"),

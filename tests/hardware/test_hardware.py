@@ -211,6 +211,8 @@ def test_shipped_files_have_known_paths_and_sources(name: str) -> None:
         ("chip.hbm.bandwidth", {"status": "rumour"}, "expected status datasheet"),
         ("chip.hbm.bandwidth", {"value": -1}, "expected a number >= 0, got -1"),
         ("chip.hbm.bandwidth", {"value": 0}, "expected a number > 0, got 0"),
+        ("node.gpus", {"value": 0}, "expected a number > 0, got 0"),
+        ("tensor_core.fp8.terms", {"value": 0}, "expected a number > 0, got 0"),
         ("chip.hbm.bandwidth", {"value": float("nan")}, "expected a number >= 0, got nan"),
         ("chip.hbm.bandwidth", {"value": "fast"}, "expected a number >= 0, got 'fast'"),
         ("chip.sm.count", {"value": 1.5}, "expected a whole number, got 1.5"),
@@ -224,11 +226,124 @@ def test_a_wrong_value_is_named(path: str, fields: dict[str, Any], expectation: 
         read_hardware(changed(path, **fields), "mine")
 
 
-def test_wrong_tables_are_named() -> None:
-    with pytest.raises(ValueError, match=r"mine.toml: chip.tdp: expected \{ value"):
-        read_hardware({"name": "x", "chip": {"tdp": 700}}, "mine")
-    with pytest.raises(ValueError, match=r"mine.toml: name: expected a string"):
-        read_hardware({"chip": {}}, "mine")
+LEAF = {"value": 1, "unit": "count", "source": "test", "status": "assumed"}
+
+
+@pytest.mark.parametrize(
+    ("table", "expectation"),
+    [
+        (
+            {"name": "x", "chip": {"tdp": 700}},
+            r"chip.tdp: expected \{ value, unit, source, status \}, got 700",
+        ),
+        ({"chip": {}}, "name: expected a string of one line, got None"),
+        ({"name": ""}, "name: expected a string of one line, got ''"),
+        ({"name": "x\x1b[31m"}, "name: expected a string of one line"),
+        ({"name": "x\n"}, "name: expected a string of one line"),
+        ({"name": "x" * 1001}, "name: expected a string of one line"),
+        ({"name": ["x"]}, "name: expected a string of one line, got \\['x'\\]"),
+        ({"name": "x", "chipp": {}}, "chipp: unknown table 'chipp'; did you mean 'chip'"),
+        ({"name": "x", "chip": {"hmb": {}}}, "chip.hmb: unknown table 'chip.hmb'; did you mean 'chip.hbm'"),
+        (
+            {"name": "x", "chip": {"hbm": {"capacity": {}}}},
+            "chip.hbm.capacity: expected exactly .*, got none",
+        ),
+        (
+            {"name": "x", "chip": {"sm": {"count": {"vlue": 1}}}},
+            "chip.sm.count: expected exactly .*, got vlue",
+        ),
+        ({"name": "x", "chip": {"sm": LEAF}}, "chip.sm: unknown key 'chip.sm'; did you mean 'chip.sm.count'"),
+        (
+            {"name": "x", "node": {"gpus": LEAF | {"value": True}}},
+            "node.gpus: expected a number >= 0, got True",
+        ),
+        ({"name": "x", "node": {"gpus": LEAF | {"value": 10**400}}}, "node.gpus: expected 1e-30 to 1e"),
+        (
+            {"name": "x", "node": {"gpus": LEAF | {"source": "a\x07b"}}},
+            "node.gpus: expected a non-empty source",
+        ),
+        ({"name": "x", "node": {"gpus": LEAF | {"source": 7}}}, "node.gpus: expected a non-empty source"),
+    ],
+)
+def test_wrong_tables_are_named(table: dict[str, Any], expectation: str) -> None:
+    with pytest.raises(ValueError, match=f"^mine.toml: {expectation}"):
+        read_hardware(table, "mine")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expectation"),
+    [
+        (
+            "chip.sm.communication",
+            132,
+            "expected at most|expected fewer than the 132 of chip.sm.count, got 132",
+        ),
+        (
+            "chip.peak.bf16_throttled",
+            990,
+            "expected at most the 989 TFLOPS of chip.peak.bf16, got 990 TFLOPS",
+        ),
+        ("chip.clock.throttled", 2000, "expected at most the 1,980 MHz of chip.clock.boost, got 2,000 MHz"),
+        (
+            "node.nvlink.usable",
+            201,
+            "expected at most the 200 GB/s of node.nvlink.one_direction, got 201 GB/s",
+        ),
+        ("node.nvlink.one_direction", 401, "expected at most the 400 GB/s of node.nvlink.both_directions"),
+        ("node.planes", 9, "expected at most the 8 of node.nics, got 9"),
+        ("fabric.effective", 51, "expected at most the 50 GB/s of fabric.line, got 51 GB/s"),
+    ],
+)
+def test_a_share_is_at_most_the_whole(path: str, value: int, expectation: str) -> None:
+    with pytest.raises(ValueError, match=f"^mine.toml: {re.escape(path)}: ({expectation})"):
+        read_hardware(changed(path, value=value), "mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "expectation"),
+    [
+        (b"chip = [", "expected TOML"),
+        (b"\xff\xfe", "expected UTF-8 text: byte 0 is none"),
+        (b"name = 'x'\0", "expected TOML"),
+        (b"a = " + b"[" * 5000, "expected TOML"),
+        (b"a = " + b"9" * 5000, "expected TOML"),
+        (b"name = 'x'\nname = 'y'", "expected TOML"),
+        (b"# " + b"x" * (1 << 20), "expected a hardware file of at most 1,048,576 bytes, got 1,048,578"),
+        (b"", "name: expected a string"),
+    ],
+)
+def test_files_that_are_none(tmp_path: Path, content: bytes, expectation: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"mine.toml: {expectation}"):
+        load_hardware(path)
+
+
+def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.toml"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a hole: nothing is stored
+    with pytest.raises(ValueError, match=r"at most 1,048,576 bytes, got 1,099,511,627,776"):
+        load_hardware(path)
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "plain").write_text("name = 'x'")
+    for name, expectation in (
+        (tmp_path / "folder.toml", "got the folder '"),
+        (tmp_path / "plain", "got a file without that ending, '"),
+        (tmp_path / "absent.toml", "got '"),
+        ("x" * 5000 + ".toml", "got 'xxx"),
+        ("h\0800.toml", "got 'h"),
+        ("", "got the folder ''|got ''"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"expected hardware by name or a path to a .toml file, "
+        ) as found:
+            load_hardware(name)
+        assert re.search(expectation, str(found.value))
+        assert len(str(found.value)) < 400
 
 
 def test_an_edited_file_is_a_what_if(tmp_path: Path) -> None:
@@ -239,6 +354,68 @@ def test_an_edited_file_is_a_what_if(tmp_path: Path) -> None:
     path.write_text("chip = [", encoding="utf-8")
     with pytest.raises(ValueError, match=r"faster.toml: expected TOML"):
         load_hardware(path)
+
+
+def test_a_machine_without_such_tensor_cores_says_so() -> None:
+    with pytest.raises(
+        ValueError, match="a100: expected tensor cores for 'fp8', the file describes fp16, bf16"
+    ):
+        load_hardware("a100").tensor_core["fp8"]
+    with pytest.raises(
+        ValueError, match="an-ai-pc: expected tensor cores for 'bf16', the file describes no form"
+    ):
+        load_hardware("an-ai-pc").tensor_core["bf16"]
+    assert load_hardware("a100").tensor_core.get("fp8") is None
+
+
+def test_the_shipped_machines() -> None:
+    expected = ["a-consumer-server", "a100", "an-ai-pc", "b200", "gb200-nvl72", "h100", "h200", "h800"]
+    assert hardware_names() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "vector"),
+    [
+        ("a100", 2048, 128),
+        ("h100", 4096, 256),
+        ("h200", 4096, 256),
+        ("h800", 4096, 256),
+        ("b200", 8192, 256),
+        ("gb200-nvl72", 8192, 256),
+        ("a-consumer-server", 512, 256),
+        ("an-ai-pc", 512, 128),
+    ],
+)
+def test_peaks_follow_from_units_and_clocks(name: str, tensor: int, vector: int) -> None:
+    """Dense BF16 and float32 operations a cycle and unit; a peak with sparsity would be twice that."""
+    machine = load_hardware(name)
+    sms, boost = machine["chip.sm.count"].si, machine["chip.clock.boost"].si
+    clock = machine.values.get("chip.clock.tensor", machine["chip.clock.boost"]).si
+    assert sms * tensor * clock == pytest.approx(machine["chip.peak.bf16"].si, rel=2e-3)
+    assert sms * vector * boost == pytest.approx(machine["chip.peak.fp32"].si, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", hardware_names())
+def test_rates_of_formats_are_the_usual_multiples(name: str) -> None:
+    """Halving the operands doubles the rate; what a vendor prints for both directions is twice one."""
+    v = load_hardware(name).values
+    for fast, slow in (("fp4", "fp8"), ("fp8", "bf16"), ("bf16", "tf32")):
+        if f"chip.peak.{fast}" in v and f"chip.peak.{slow}" in v:
+            assert v[f"chip.peak.{fast}"].si / v[f"chip.peak.{slow}"].si == pytest.approx(2, rel=2e-3)
+    assert v["chip.peak.fp16"].si == v["chip.peak.bf16"].si
+    if "node.nvlink.usable" in v:
+        assert v["node.nvlink.both_directions"].si == 2 * v["node.nvlink.one_direction"].si
+        assert v["node.nvlink.usable"].si == pytest.approx(0.8 * v["node.nvlink.one_direction"].si)
+    if "fabric.line" in v:
+        assert v["fabric.effective"].si == pytest.approx(0.8 * v["fabric.line"].si)
+
+
+@pytest.mark.parametrize("name", hardware_names())
+def test_what_is_assumed_says_why(name: str) -> None:
+    """A reason is longer than a word; an analogy names what it is to."""
+    for path, quantity in load_hardware(name).given.items():
+        if quantity.status == "assumed":
+            assert len(quantity.source) > 15, path
 
 
 def test_asking_for_what_is_not_there() -> None:
