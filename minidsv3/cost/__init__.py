@@ -21,6 +21,7 @@ from minidsv3.cost.closed_form import (
     prefill_work,
     training_work,
 )
+from minidsv3.cost.deployment import Deployment, default_deployment, deployment_names, load_deployment
 from minidsv3.cost.per_token import (
     kv_bytes_grouped,
     kv_bytes_mha,
@@ -28,25 +29,34 @@ from minidsv3.cost.per_token import (
     kv_bytes_per_token,
     training_flops_per_token,
 )
+from minidsv3.cost.phase_bill import PhaseBill, phase_bill
 from minidsv3.cost.rates import Rates, rates
+from minidsv3.cost.rows import rows_of
 from minidsv3.cost.work import Work
 
 __all__ = [
     "Bill",
+    "Deployment",
     "Line",
     "OpTotal",
+    "PhaseBill",
     "Rates",
     "Total",
     "Work",
     "bill",
     "decode_absorbed_work",
     "decode_naive_work",
+    "default_deployment",
+    "deployment_names",
     "kv_bytes_grouped",
     "kv_bytes_mha",
     "kv_bytes_mqa",
     "kv_bytes_per_token",
+    "load_deployment",
+    "phase_bill",
     "prefill_work",
     "rates",
+    "rows_of",
     "training_flops_per_token",
     "training_work",
 ]

@@ -1,8 +1,9 @@
 """The bill: a fold over the rows of a trace, priced at a machine's rates.
 
 Each row becomes a line (equations, shapes, FLOPs, bytes, seconds, what bounds it); lines add up by op, part,
-phase and layer. A group's `bound` is the one under which it spends most of its seconds. `wall_seconds` is
-what the same rows took on the computer that traced them.
+phase, precision and layer. A row that stands for several is one line, with the sums of all of them. A group's
+`bound` is the one under which it spends most of its seconds. `wall_seconds` is what the same rows took on the
+computer that traced them.
 
 Does: lines and sums as plain frozen dataclasses, sorted for a reader; one JSON object. Does not: format
 numbers or draw (`minidsv3.show`), estimate anything that no row shows.
@@ -18,7 +19,7 @@ Next: minidsv3.cost.work
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from minidsv3.config import ModelConfig
@@ -34,12 +35,12 @@ PHASES = ("forward", "backward", "update", "communication")
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the trace, priced."""
+    """One row of the trace, priced; numbers are of all `times` rows that it stands for."""
 
     op: str
     equations: tuple[str, ...]
     formula: str
-    part: str
+    part: str  # of the model, as the catalogue says; "exchange" for what goes over a wire
     phase: str
     direction: str
     layer: int | None
@@ -48,10 +49,13 @@ class Line:
     formats: tuple[str, ...]  # of the same, with the block that shares a scale: "e4m3 1x128"
     matrix_flops: int
     vector_flops: int
-    bytes: dict[str, int]  # by kind: weight, activation, kv, network
+    bytes: dict[str, int]  # by kind: weight, activation, kv, network, nvlink
     seconds: float
-    bound: str  # compute, memory, network, none
+    bound: str  # compute, memory, network, nvlink, none
     wall_seconds: float
+    precision: str  # format whose peak its product runs at; "vector", "wire" where there is no product
+    times: int = 1
+    layers: int = 1  # `layer` and those that follow it, all alike
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Bill:
     by_op: tuple[OpTotal, ...]
     by_part: tuple[Total, ...]
     by_phase: tuple[Total, ...]
+    by_precision: tuple[Total, ...]
     by_layer: tuple[Total, ...]  # named "0", "1", …, and "outside" for embedding, head and optimiser
     total: Total
     kv_bytes_per_token: int | None  # of the config, in `format`; None if no config was given
@@ -116,6 +121,7 @@ def bill(
     at = rates(hardware, format, reserve_communication_sms)
     lines = tuple(_line(row, at) for row in trace)
     whole = sum(line.seconds for line in lines)
+    layers = [one for line in lines for one in _by_layers(line)]
     return Bill(
         hardware=hardware.id,
         hardware_name=hardware.name,
@@ -125,7 +131,8 @@ def bill(
         by_op=_by_op(lines, whole),
         by_part=_longest_first(_groups(lines, lambda line: line.part, whole)),
         by_phase=_in_order(_groups(lines, lambda line: line.phase, whole), list(PHASES)),
-        by_layer=_in_order(_groups(lines, _layer_name, whole), _layer_names(lines)),
+        by_precision=_longest_first(_groups(lines, lambda line: line.precision, whole)),
+        by_layer=_in_order(_groups(layers, _layer_name, whole), _layer_names(layers)),
         total=_total("total", lines, whole),
         kv_bytes_per_token=kv_bytes_per_token(config, at.number_bytes) if config else None,
     )
@@ -138,20 +145,41 @@ def _line(row: Row, at: Rates) -> Line:
         op=row.op,
         equations=op.equations,
         formula=op.formula,
-        part=op.part,
+        part="exchange" if row.phase == "communication" else op.part,
         phase=row.phase,
         direction=row.direction,
         layer=row.layer,
         expert=row.expert,
         shapes=row.shapes,
         formats=row.stored,
-        matrix_flops=row.matrix_flops,
-        vector_flops=row.vector_flops,
-        bytes=at.bytes(row),
-        seconds=seconds,
+        matrix_flops=row.times * row.matrix_flops,
+        vector_flops=row.times * row.vector_flops,
+        bytes={kind: row.times * n for kind, n in at.bytes(row).items()},
+        seconds=row.times * seconds,
         bound=bound,
         wall_seconds=row.seconds,
+        precision=at.precision(row),
+        times=row.times,
+        layers=row.layers,
     )
+
+
+def _by_layers(line: Line) -> list[Line]:
+    """A line of several layers, once for each of them."""
+    n, first = line.layers, line.layer
+    if n == 1 or first is None:
+        return [line]
+    one = replace(
+        line,
+        matrix_flops=line.matrix_flops // n,
+        vector_flops=line.vector_flops // n,
+        bytes={kind: amount // n for kind, amount in line.bytes.items()},
+        seconds=line.seconds / n,
+        wall_seconds=line.wall_seconds / n,
+        times=line.times // n,
+        layers=1,
+    )
+    return [replace(one, layer=layer) for layer in range(first, first + n)]
 
 
 def _groups(lines: Iterable[Line], key: Callable[[Line], str], whole: float) -> list[Total]:
@@ -180,7 +208,7 @@ def _sums(name: str, lines: list[Line], whole: float) -> dict[str, Any]:
     seconds = sum(line.seconds for line in lines)
     return {
         "name": name,
-        "rows": len(lines),
+        "rows": sum(line.times for line in lines),
         "matrix_flops": sum(line.matrix_flops for line in lines),
         "vector_flops": sum(line.vector_flops for line in lines),
         "bytes": moved,

@@ -9,8 +9,9 @@ gradients, report section 3.3), stay as wide as they were traced. `Rates.rule` i
 Rows of a machine that rounds (`Machine(precision="fp8")`) say themselves in which formats their operands lie:
 they are priced as traced, each product at the peak of its wider factor's format, bytes as they were counted.
 
-A row takes as long as the slowest of computing, moving its bytes, and sending its network bytes; whichever it
-is *bounds* it. Every primitive is a kernel of its own: operands read once, the result written once, nothing
+A row takes as long as the slowest of computing, moving its bytes, and sending its bytes over each wire;
+whichever it is *bounds* it. Network bytes are priced at `fabric.effective`, one network card's share, NVLink's
+at `node.nvlink.usable`, both in one direction. Every primitive is a kernel of its own: operands read once, the result written once, nothing
 kept in registers for the next. A fused kernel moves less, so this is an upper bound on bytes.
 
 Does: the roofline of one row. Does not: launch times, latency, overlap of kernels.
@@ -31,7 +32,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from minidsv3.config import near
-from minidsv3.hardware import Hardware
+from minidsv3.hardware import Hardware, Quantity
 from minidsv3.machine import Row
 
 __all__ = ["FORMATS", "Rates", "rates"]
@@ -39,30 +40,55 @@ __all__ = ["FORMATS", "Rates", "rates"]
 # bytes a number; a format's peak is `chip.peak.<format>`
 FORMATS = {"fp8": 1, "bf16": 2, "fp16": 2, "tf32": 4, "fp32": 4}
 # a factor's format in a trace -> the format of the peak, the narrowest first
-PEAKS = {"e4m3": "fp8", "e5m2": "fp8", "bf16": "bf16", "fp32": "fp32"}
+PEAKS = {"e2m1": "fp4", "e4m3": "fp8", "e5m2": "fp8", "bf16": "bf16", "fp32": "fp32"}
+# a kind of bytes that leave the chip -> the path of its rate
+WIRES = {"network": "fabric.effective", "nvlink": "node.nvlink.usable"}
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a row is priced at.  matrix, vector: FLOP/s.  memory, network: B/s."""
+    """What a row is priced at.  matrix, vector: FLOP/s.  memory, wires: B/s."""
 
     format: str
     number_bytes: int
     matrix: float
     vector: float
     memory: float
-    network: float | None
+    wires: Mapping[str, float]  # "network", "nvlink", of those that the hardware has
     rule: str
     peaks: Mapping[str, float]  # FLOP/s by format, of those that the chip has
+    hardware: Hardware
+    values: Mapping[str, Quantity]  # of the hardware file, all that was read
+
+    @property
+    def network(self) -> float | None:
+        """B/s of one GPU's network card; None if the hardware has none."""
+        return self.wires.get("network")
+
+    def ridge(self, format: str) -> float:
+        """FLOP a byte of device memory at which both take equally long."""
+        return self.peaks[format] / self.memory
+
+    def precision(self, row: Row) -> str:
+        """The format at whose peak a row's product runs; "wire" or "vector" for a row without a product."""
+        if not row.matrix_flops:
+            return "wire" if set(row.bytes) & set(WIRES) else "vector"
+        if not as_traced(row):
+            return self.format
+        order = list(PEAKS)
+        return PEAKS[max(row.formats[:2], key=order.index)]
 
     def products(self, row: Row) -> float:
         """FLOP/s of a row's matrix product."""
+        format = self.precision(row)
         if not as_traced(row):
             return self.matrix
-        order = list(PEAKS)
-        format = PEAKS[max(row.formats[:2], key=order.index)]
         if format not in self.peaks:
-            raise ValueError(f"expected a chip.peak.{format} to price {row.op!r}, the hardware has none")
+            known = ", ".join(self.peaks)
+            raise ValueError(
+                f"{self.hardware.id}: expected a chip.peak.{format} to price {row.op!r}, "
+                f"the file has peaks of {known}"
+            )
         return self.peaks[format]
 
     def bytes(self, row: Row) -> dict[str, int]:
@@ -79,18 +105,24 @@ class Rates:
         return moved
 
     def seconds(self, row: Row) -> tuple[float, str]:
-        """How long a row takes, and what bounds it: "compute", "memory", "network", or "none" for no work."""
+        """How long a row takes, and what bounds it: "compute", "memory", "network", "nvlink", or "none"."""
         moved = self.bytes(row)
-        sent = moved.pop("network", 0)
-        if sent and self.network is None:
-            raise ValueError(f"expected a fabric rate to price the {sent} network bytes of {row.op!r}")
+        sent = {wire: moved.pop(wire) for wire in WIRES if wire in moved}
         times = {
             "compute": self._multiplying(row) + row.vector_flops / self.vector,
             "memory": sum(moved.values()) / self.memory,
-            "network": sent / self.network if self.network else 0.0,
-        }
+        } | {wire: self._sending(row, wire, n) for wire, n in sent.items()}
         bound = max(times, key=lambda kind: times[kind])
         return times[bound], bound if times[bound] else "none"
+
+    def _sending(self, row: Row, wire: str, sent: int) -> float:
+        if sent and wire not in self.wires:
+            what = "a fabric rate" if wire == "network" else "an NVLink rate"
+            raise ValueError(
+                f"{self.hardware.id}: expected {what} to price the {sent} {wire} bytes of {row.op!r}, "
+                f"the file has no {WIRES[wire]}"
+            )
+        return sent / self.wires[wire] if sent else 0.0
 
     def _multiplying(self, row: Row) -> float:
         return row.matrix_flops / self.products(row) if row.matrix_flops else 0.0
@@ -110,25 +142,32 @@ def rates(hardware: Hardware, format: str = "bf16", reserve_communication_sms: b
     """
     if format not in FORMATS:
         raise ValueError(f"expected a format, got {format!r}: {near(format, list(FORMATS))}")
-    left, sms = 1.0, ""
+    left, sms, read = 1.0, "", dict[str, Quantity]()
+
+    def value(path: str) -> float:
+        read[path] = hardware[path]
+        return read[path].si
+
     if reserve_communication_sms:
-        count, taken = hardware["chip.sm.count"].si, hardware["chip.sm.communication"].si
+        count, taken = value("chip.sm.count"), value("chip.sm.communication")
         left, sms = (count - taken) / count, f"; {count - taken:.0f} of {count:.0f} SMs compute"
     return Rates(
         format=format,
         number_bytes=FORMATS[format],
-        matrix=hardware[f"chip.peak.{format}"].si * left,
-        vector=hardware["chip.peak.fp32"].si * left,
-        memory=hardware["chip.hbm.bandwidth"].si,
-        network=hardware["fabric.effective"].si if "fabric.effective" in hardware.values else None,
+        matrix=value(f"chip.peak.{format}") * left,
+        vector=value("chip.peak.fp32") * left,
+        memory=value("chip.hbm.bandwidth"),
+        wires={wire: value(path) for wire, path in WIRES.items() if path in hardware.values},
         peaks={
-            name: hardware[f"chip.peak.{name}"].si * left
-            for name in FORMATS
+            name: value(f"chip.peak.{name}") * left
+            for name in dict.fromkeys([*PEAKS.values(), *FORMATS])
             if f"chip.peak.{name}" in hardware.values
         },
         rule=f"matrix products at the {format} peak, the rest at the float32 peak of the CUDA cores; "
         f"{FORMATS[format]} bytes a number (whole numbers and optimiser as traced); "
         f"rows that name their formats as traced; each primitive a kernel of its own{sms}",
+        hardware=hardware,
+        values=read,
     )
 
 

@@ -17,7 +17,7 @@ Does: rows. Does not: price them; the optimiser, pipeline transfers, tensor para
     >>> from minidsv3.config import ModelConfig
     >>> trace = rows_of(ModelConfig.preset("nano"), alone("decode", sequences=1, length=100, precision="bf16"))
     >>> trace.matrix_flops, trace.bytes["kv"]
-    (2322944, 96960)
+    (2733568, 90496)
 
 Next: minidsv3.cost.phase_bill
 """

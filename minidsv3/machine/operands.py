@@ -108,6 +108,8 @@ def backward_operands(
     match op.primitive:
         case "linear" | "grouped_linear":
             return [*_backward_factors(recipe, width, op, row), written]
+        case "contract":  # as in the forward: tensor cores multiply BF16, whatever sums are kept in
+            return [*[Stored("bf16")] * len(row.reads), written]
         case "dispatch":
             return [_travelling(recipe, width), written]
         case "combine" if recipe.dispatch == "fp8":

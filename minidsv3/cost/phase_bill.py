@@ -1,0 +1,246 @@
+"""A model's phase on a machine: one GPU's rows of a deployment, priced, computing and communicating apart.
+
+Where a deployment overlaps, one micro-batch computes while another communicates, and the phase takes as long as
+the longer of the two; otherwise as long as both. Every kernel runs at its peak or at the memory's full rate,
+nothing is launched or waited for, so these seconds are a lower bound. `against_profile` puts them beside what
+DeepSeek measured of the same pair of chunks.
+
+A pipeline's micro-batch visits all its GPUs; the bill is that of the whole visit, and a GPU's rate of tokens is
+the visit's divided by the GPUs. Bubbles, the optimiser and transfers between stages are not in it.
+
+    >>> from minidsv3.hardware import load_hardware
+    >>> v3 = phase_bill(ModelConfig.preset("v3"), load_hardware("h800"), load_deployment("decode"))
+    >>> v3.tokens, v3.bound, f"{v3.kv_bytes / 1e9:.1f} GB of cache"
+    (128, 'memory', '36.9 GB of cache')
+
+Next: minidsv3.cost.chrome_trace
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from minidsv3.config import ModelConfig
+from minidsv3.cost.bill import Bill, Line, bill
+from minidsv3.cost.deployment import Deployment, default_deployment, load_deployment
+from minidsv3.cost.per_token import kv_bytes_per_token
+from minidsv3.cost.rates import WIRES, Rates, rates
+from minidsv3.cost.rows import Loads, rows_of
+from minidsv3.hardware import Hardware
+from minidsv3.machine import Row, Trace
+from minidsv3.machine.operands import Stored
+
+__all__ = ["Explained", "PhaseBill", "ProfileLine", "against_profile", "explain", "phase_bill", "price"]
+
+
+@dataclass(frozen=True)
+class PhaseBill:
+    """One GPU's bill of a phase.  Seconds are lower bounds."""
+
+    model: str
+    config: ModelConfig
+    deployment: Deployment
+    bill: Bill
+    rates: Rates
+    trace: Trace
+    tokens: int  # that one GPU puts through
+    compute_seconds: float  # of all rows but communication
+    communication_seconds: float
+    kv_bytes: int  # cache of the sequences of one GPU
+    weight_bytes: int  # of the layers on one GPU, in the formats that products read
+
+    @property
+    def serial_seconds(self) -> float:
+        """Computing and communicating one after the other."""
+        return self.compute_seconds + self.communication_seconds
+
+    @property
+    def overlapped_seconds(self) -> float:
+        """The longer of the two, where the deployment overlaps them."""
+        if not self.deployment.overlap:
+            return self.serial_seconds
+        return max(self.compute_seconds, self.communication_seconds)
+
+    @property
+    def seconds(self) -> float:
+        """How long the phase takes as deployed."""
+        return self.overlapped_seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of one GPU."""
+        return self.tokens / self.seconds / self.deployment.pipeline if self.seconds else 0.0
+
+    @property
+    def bound(self) -> str:
+        """What the phase waits for: "network", "nvlink", or what bounds most of its computing."""
+        if self.communication_seconds <= self.compute_seconds:
+            return _bound(line for line in self.bill.lines if line.phase != "communication")
+        return _bound(line for line in self.bill.lines if line.phase == "communication")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, the lines of the bill left out."""
+        said = {"schema": "minidsv3.phase_bill/1", "model": self.model, "phase": self.deployment.phase}
+        said |= {"deployment": self.deployment.to_dict()}
+        names = ("tokens", "compute_seconds", "communication_seconds", "serial_seconds", "overlapped_seconds")
+        said |= {name: getattr(self, name) for name in (*names, "tokens_per_second", "bound")}
+        said |= {"kv_bytes": self.kv_bytes, "weight_bytes": self.weight_bytes}
+        said |= {"bill": {name: value for name, value in self.bill.to_dict().items() if name != "lines"}}
+        said |= {"ridges": {name: self.rates.ridge(name) for name in self.rates.peaks}}
+        profile = [asdict(line) for line in against_profile(self)]
+        return said | ({"profile": profile} if profile else {})
+
+
+def _bound(lines: Iterable[Line]) -> str:
+    seconds = {"none": 0.0}
+    for line in lines:
+        seconds[line.bound] = seconds.get(line.bound, 0.0) + line.seconds
+    return max(seconds, key=lambda bound: seconds[bound])
+
+
+def phase_bill(
+    config: ModelConfig,
+    hardware: Hardware,
+    deployment: Deployment | str,
+    model: str = "",
+    loads: Loads | None = None,
+) -> PhaseBill:
+    """Price one GPU of a deployment.
+
+    deployment: or its name, or a phase, which has a default  model: its name, for the reader  loads: as for
+    `rows_of`. Raises ValueError for a model that does not fit, and for rates that the hardware file leaves out.
+    """
+    if isinstance(deployment, str):
+        phases = ("train", "prefill", "decode")
+        chosen = default_deployment(deployment) if deployment in phases else load_deployment(deployment)
+    else:
+        chosen = deployment
+    return price(rows_of(config, chosen, loads), config, hardware, chosen, model)
+
+
+def price(
+    trace: Trace, config: ModelConfig, hardware: Hardware, deployment: Deployment, model: str = ""
+) -> PhaseBill:
+    """Price rows of a deployment, such as `rows_of` made and a what-if changed."""
+    reserve = deployment.communication_sms
+    priced = bill(trace, hardware, reserve_communication_sms=reserve, config=config)
+    communication = sum(line.seconds for line in priced.lines if line.phase == "communication")
+    seen = deployment.length + (deployment.phase == "decode")
+    cache = deployment.sequences * seen * kv_bytes_per_token(config)
+    return PhaseBill(
+        model=model,
+        config=config,
+        deployment=deployment,
+        bill=priced,
+        rates=rates(hardware, reserve_communication_sms=reserve),
+        trace=trace,
+        tokens=deployment.tokens,
+        compute_seconds=priced.total.seconds - communication,
+        communication_seconds=communication,
+        kv_bytes=0 if deployment.phase == "train" else cache,
+        weight_bytes=_weight_bytes(trace) // deployment.pipeline // deployment.micro_batches,
+    )
+
+
+def _weight_bytes(trace: Iterable[Row]) -> int:
+    """What the forward reads of weights, each once; of the embedding the whole table."""
+    total = 0
+    for row in trace:
+        if row.phase == "forward" and row.op != "mtp.embedding" and row.op != "head.mtp_logits":
+            table = Stored(row.formats[0]).nbytes(row.shapes[0]) if row.op == "embed.tokens" else 0
+            total += row.times * (table or row.bytes.get("weight", 0))
+    return total
+
+
+# ---- beside what was measured -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ProfileLine:
+    """A measured time of a pair of chunks, and the bill's lower bound for the same."""
+
+    name: str  # compute, communication, pair
+    seconds: float  # the bill's
+    measured: float
+    source: str
+
+    @property
+    def share(self) -> float:
+        """The bill's part of the measured time; how near to its bounds the machine ran."""
+        return self.seconds / self.measured
+
+
+def against_profile(phase: PhaseBill) -> tuple[ProfileLine, ...]:
+    """The bill of as many MoE layers as were profiled, beside the profile; empty if there is none."""
+    profile = phase.deployment.profile
+    layers = phase.config.n_layers - phase.config.n_dense_layers
+    if not profile or not layers:
+        return ()
+    part = profile["layers"].value / layers
+    inside = [line for line in phase.bill.lines if line.layer == phase.config.n_dense_layers]
+    sent = part * sum(line.seconds for line in inside if line.phase == "communication")
+    computed = part * sum(line.seconds for line in inside if line.phase != "communication")
+    seconds = {"compute": computed, "communication": sent, "pair": max(computed, sent)}
+    return tuple(
+        ProfileLine(name, seconds[name], profile[name].si, profile[name].source) for name in seconds
+    )
+
+
+# ---- where every number comes from ------------------------------------------------------------------------
+
+
+class Explained(NamedTuple):
+    """A number that went into a bill."""
+
+    kind: str  # hardware, model, deployment, rule
+    name: str
+    value: str
+    source: str
+    status: str
+
+
+def explain(phase: PhaseBill, model_source: str = "the model's config") -> tuple[Explained, ...]:
+    """Every number used: values of the hardware file, fields of model and deployment, rules of pricing."""
+    used = _rates_used(phase)
+    found = [
+        Explained("hardware", path, one.text, one.source, one.status)
+        for path, one in phase.rates.values.items()
+        if path in used
+    ]
+    fields = phase.config.to_dict()
+    for name in MODEL_FIELDS:
+        found.append(Explained("model", name, str(fields[name]), model_source, "report"))
+    for name, said in phase.deployment.sources.items():
+        value = ", ".join(said.value) if isinstance(said.value, tuple | list) else str(said.value)
+        found.append(Explained("deployment", name, value, said.source, said.status))
+    return (*found, *(Explained("rule", name, text, source, "assumed") for name, text, source in RULES))
+
+
+def _rates_used(phase: PhaseBill) -> set[str]:
+    """Paths of the hardware file that a line's seconds depend on."""
+    products = {line.precision for line in phase.bill.lines if line.matrix_flops}
+    used = {f"chip.peak.{name}" for name in products} | {"chip.peak.fp32", "chip.hbm.bandwidth"}
+    used |= {path for wire, path in WIRES.items() if phase.bill.total.bytes.get(wire)}
+    return used | {path for path in phase.rates.values if path.startswith("chip.sm.")}
+
+
+# fields of a model config that shapes and copies are made of
+MODEL_FIELDS = (
+    "vocab_size", "dim", "inter_dim", "moe_inter_dim", "n_layers", "n_dense_layers", "n_heads",
+    "n_routed_experts", "n_shared_experts", "n_activated_experts", "n_expert_groups", "n_limited_groups",
+    "score_func", "topk_method", "norm_topk_prob", "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim",
+    "qk_rope_head_dim", "v_head_dim", "n_mtp_layers", "fp8_block",
+)  # fmt: skip
+
+# name, rule, source
+RULES = (
+    ("FLOPs of a product", "2 for every combination of the axes of its signature", "data/ops.toml"),
+    ("FLOPs of the rest", "so many an element, by primitive", "data/ops.toml"),
+    ("bytes", "each operand read once, each result written once, in the recipe's formats", "data/precision"),
+    ("attention", "one kernel: scores and probabilities stay on the chip; blocks of 64 queries", "ours"),
+    ("kernels", "else each primitive is one; none is launched, waited for, or slower than its bound", "ours"),
+    ("seconds of a row", "the longest of computing, memory and each wire", "roofline"),
+    ("experts", "evenly loaded; a GPU's share of all copies", "ours, as in deepseek-ai/profile-data"),
+    ("copies", "means over picks spread evenly in the kept groups", "ours; DeepSeek-V3 report, 3.2.2"),
+    ("overlap", "the longer of computing and communicating", "DeepSeek-V3 report, 3.2.1"),
+)
