@@ -27,6 +27,7 @@ from minidsv3.config import near
 
 __all__ = [
     "DenseConfig",
+    "dense_conjecture_flops",
     "dense_kv_bytes_per_token",
     "dense_names",
     "dense_parameters",
@@ -134,3 +135,11 @@ def dense_training_flops_per_token(config: DenseConfig, length: int, causal: boo
     """
     core = 2 * length * config.n_heads * 2 * config.head_dim * config.n_layers
     return 3 * (2 * config.parameter_counts()["matrix"] + (core // 2 if causal else core))
+
+
+def dense_conjecture_flops(config: DenseConfig, length: int, layers: int) -> int:
+    """Not our rule: the attention core halved once more, and so many layers, for what a source may have counted."""
+    whole = dense_training_flops_per_token(config, length)
+    core = 3 * length * config.n_heads * 2 * config.head_dim * config.n_layers  # the causal triangle's
+    head = 3 * 2 * config.vocab_size * config.dim
+    return head + (whole - core // 2 - head) * layers // config.n_layers

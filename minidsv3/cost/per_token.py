@@ -1,4 +1,4 @@
-"""What one token costs, by arithmetic on a config: bytes of cache, and FLOPs of training.
+"""What one token costs, by arithmetic on a config: parameters met, bytes of cache, FLOPs of training.
 
 KV bytes (arXiv 2505.09343, Table 1): MLA keeps one latent and one positional key a layer, whatever the number
 of heads; grouped attention keeps a key and a value for each KV head (all heads: MHA; one: MQA).
@@ -7,7 +7,8 @@ Training FLOPs (the rule that gives Table 2 of the same paper its DeepSeek rows)
 which is 2 FLOPs for each matrix weight that a token meets, output head included, and the causal attention
 core, half of the T x T square. Left out: the embedding (a look-up), the router's product, the MTP module.
 
-Does: these two counts. Does not: FLOPs and bytes as a trace counts them (`closed_form` does, exactly).
+Does: these counts, and the parts that conventions add or leave out. Does not: FLOPs and bytes as a trace counts
+them (`closed_form` does, exactly).
 
     >>> from minidsv3.config import ModelConfig
     >>> v3 = ModelConfig.preset("v3")
@@ -19,13 +20,25 @@ Does: these two counts. Does not: FLOPs and bytes as a trace counts them (`close
 Next: minidsv3.cost.dense
 """
 
-from minidsv3.config import ModelConfig
+from collections.abc import Sequence
+
+from minidsv3.config import ModelConfig, near
 
 __all__ = [
+    "active_parameters",
+    "core_flops_per_token",
+    "fp8_share",
+    "kv_bytes_fp8",
     "kv_bytes_grouped",
     "kv_bytes_mha",
     "kv_bytes_mqa",
     "kv_bytes_per_token",
+    "matrix_weights_met",
+    "mtp_flops_per_token",
+    "mtp_joins",
+    "parameters",
+    "router_flops_per_token",
+    "slide_flops_per_token",
     "training_flops_per_token",
 ]
 
@@ -52,25 +65,96 @@ def kv_bytes_mqa(config: ModelConfig, number_bytes: int = BF16_BYTES) -> int:
     return kv_bytes_grouped(config.n_layers, 1, config.v_head_dim, number_bytes)
 
 
+def kv_bytes_fp8(config: ModelConfig, layers: int) -> int:
+    """Cache bytes of a token in FlashMLA's FP8 layout: codes of c_KV, a float32 scale a tile, k_R in BF16."""
+    tiles = -(-config.kv_lora_rank // config.fp8_block)
+    return layers * (config.kv_lora_rank + 4 * tiles + BF16_BYTES * config.qk_rope_head_dim)
+
+
+def parameters(config: ModelConfig, part: str = "total", without: Sequence[str] = ()) -> int:
+    """Parameters by a name of `ModelConfig.parameter_counts` (total, active, mtp, …), less those of other parts."""
+    counts = config.parameter_counts()
+    for name in (part, *without):
+        if name not in counts:
+            raise ValueError(f"expected a part of the parameters, got {name!r}: {near(name, list(counts))}")
+    return counts[part] - sum(counts[name] for name in without)
+
+
+def active_parameters(config: ModelConfig, experts: int, embedding: bool = True) -> int:
+    """Parameters that a token meets if it goes to so many routed experts.  embedding: count the look-up's."""
+    return config.active_parameters(experts)["active" if embedding else "active_without_embedding"]
+
+
 def training_flops_per_token(config: ModelConfig, length: int, causal: bool = True) -> int:
     """FLOPs of forward and backward for one token in a sequence of `length`.
 
     causal: count the lower triangle of the scores, as FlashAttention does; False: the square, as Megatron.
     Source: arXiv 2505.09343, Table 2 (and Table 4's two rows of TFLOPS).
     """
+    core = core_flops_per_token(config, length)
+    return 3 * 2 * matrix_weights_met(config) + (core if causal else 2 * core)
+
+
+def core_flops_per_token(config: ModelConfig, length: int) -> int:
+    """FLOPs of scores and weighted values, forward and backward, of one token: the causal triangle alone.
+
+    The square above the diagonal, which Megatron's convention adds, is as much again.
+    """
+    return 3 * length * config.n_heads * (config.qk_head_dim + config.v_head_dim) * config.n_layers
+
+
+def router_flops_per_token(config: ModelConfig) -> int:
+    """FLOPs of the routers' products, forward and backward, which the papers' rule leaves out."""
+    return 3 * 2 * config.dim * config.n_routed_experts * (config.n_layers - config.n_dense_layers)
+
+
+def mtp_flops_per_token(config: ModelConfig, length: int) -> int:
+    """FLOPs that the MTP modules add, forward and backward: block, M_k and the head once more."""
+    weights = _attention_weights(config) + _moe_weights(config) + 2 * config.dim**2
+    core = core_flops_per_token(config, length) // config.n_layers
+    return config.n_mtp_layers * (3 * 2 * (weights + config.vocab_size * config.dim) + core)
+
+
+def fp8_share(config: ModelConfig, length: int) -> float:
+    """Share of the training FLOPs whose products run in FP8: all with weights but the head's.
+
+    Source of what runs in FP8: DeepSeek-V3 report, 3.3.1.
+    """
+    narrow = matrix_weights_met(config) - config.vocab_size * config.dim
+    return 3 * 2 * narrow / training_flops_per_token(config, length)
+
+
+def mtp_joins(config: ModelConfig) -> int:
+    """Parameters of the MTP modules' M_k, which turn an embedding and a state, 2 D, into D."""
+    return config.n_mtp_layers * 2 * config.dim**2
+
+
+def slide_flops_per_token(config: ModelConfig, length: int) -> int:
+    """The rule of a widely copied script: as ours, with 2 D for the embedding and a FLOP for each gate product.
+
+    Source: zhuanlan.zhihu.com/p/16445683081. The gate product as slides print it, "s x moe_inter".
+    """
+    moe = (config.n_layers - config.n_dense_layers) * (config.n_activated_experts + config.n_shared_experts)
+    gates = moe * config.moe_inter_dim + config.n_dense_layers * config.inter_dim
+    return training_flops_per_token(config, length) + 3 * (gates + 2 * config.dim)
+
+
+def matrix_weights_met(config: ModelConfig) -> int:
+    """Weights of the matrix products one token runs through, output head included, router not."""
     c = config
-    core = 2 * length * c.n_heads * (c.qk_head_dim + c.v_head_dim) * c.n_layers  # 2 FLOPs a key, dim and head
-    return 3 * (2 * _matrix_weights_met(c) + (core // 2 if causal else core))
+    dense, moe = 3 * c.dim * c.inter_dim, c.n_layers - c.n_dense_layers
+    ffn = c.n_dense_layers * dense + moe * _moe_weights(c)
+    return c.n_layers * _attention_weights(c) + ffn + c.vocab_size * c.dim
 
 
-def _matrix_weights_met(c: ModelConfig) -> int:
-    """Weights of the matrix products one token runs through, without the router's."""
+def _moe_weights(c: ModelConfig) -> int:
+    return 3 * c.dim * c.moe_inter_dim * (c.n_activated_experts + c.n_shared_experts)
+
+
+def _attention_weights(c: ModelConfig) -> int:
     attention = c.dim * (c.kv_lora_rank + c.qk_rope_head_dim)  # W_DKV, W_KR
     attention += c.kv_lora_rank * c.n_heads * (c.qk_nope_head_dim + c.v_head_dim)  # W_UK, W_UV
     attention += c.n_heads * c.v_head_dim * c.dim  # W_O
     queries = c.n_heads * c.qk_head_dim
     attention += c.q_lora_rank * (c.dim + queries) if c.q_lora_rank else c.dim * queries  # W_DQ, [W_UQ; W_QR]
-    dense = 3 * c.dim * c.inter_dim
-    moe = 3 * c.dim * c.moe_inter_dim * (c.n_activated_experts + c.n_shared_experts)
-    moe_layers = c.n_layers - c.n_dense_layers
-    return c.n_layers * attention + c.n_dense_layers * dense + moe_layers * moe + c.vocab_size * c.dim
+    return attention

@@ -33,8 +33,11 @@ __all__ = [
     "TrainingRun",
     "achieved_flops",
     "dollars",
+    "dualpipe_actions",
     "dualpipe_bubble",
     "gpu_seconds",
+    "hfu",
+    "input_backward_seconds",
     "load_run",
     "mfu",
     "mfu_of_run",
@@ -92,9 +95,19 @@ def dollars(gpu_seconds: float, price: float) -> float:
     return gpu_seconds * price
 
 
+def hfu(
+    flops_per_token: float, recomputed: float, tokens_per_second: float, gpus: float, peak: float
+) -> float:
+    """Hardware FLOPs utilisation: as MFU, with the FLOPs that the backward computes again."""
+    return mfu(flops_per_token + recomputed, tokens_per_second, gpus, peak)
+
+
 def micro_batches(sequences: float, pipelines: float, per_micro_batch: float = 1) -> float:
     """Micro-batches of a pipeline in one step: its share of the batch, over the sequences of one."""
     return sequences / pipelines / per_micro_batch
+
+
+# ---- DualPipe, in closed form -----------------------------------------------------------------------------
 
 
 def dualpipe_bubble(ranks: float, pair: float, backward: float, weights: float) -> float:
@@ -104,6 +117,39 @@ def dualpipe_bubble(ranks: float, pair: float, backward: float, weights: float) 
     the weights. Source: DeepSeek-V3 report, Table 2.
     """
     return (ranks / 2 - 1) * (pair + backward - 3 * weights)
+
+
+def dualpipe_actions(ranks: int, micro_batches: int, rank: int, action: str) -> int:
+    """Actions of a rank in one step: "forward", "backward" (whole or of inputs), "input", "weights", "pairs".
+
+    ranks: even. micro_batches: of both directions together, even, at least 2 x ranks. A pair is a forward that
+    runs under a backward; the others run alone. Source: deepseek-ai/DualPipe, the schedule's eight steps.
+    """
+    h = min(rank, ranks - 1 - rank)
+    outer, inner = (
+        ranks // 2 - h - 1,
+        h + 1,
+    )  # elements of the steps that shrink, and grow, towards the middle
+    first = int(outer == 0)  # the middle ranks' first pair runs one after the other
+    counts = {
+        "forward": 2 * outer + 2 * inner + outer + first,
+        "backward": outer + outer + 2 * inner + outer + first,
+        "input": outer + inner + outer,
+        "weights": outer + outer + inner,
+        "pairs": 2 * (micro_batches // 2 - ranks + h + 1) + outer - first,
+    }
+    if action not in counts:
+        raise ValueError(f"expected an action, got {action!r}: {near(action, list(counts))}")
+    return counts[action]
+
+
+def input_backward_seconds(backward: float, weights: float, actions: float, inputs: float) -> float:
+    """Seconds of a backward for inputs alone, from those of all lone backwards of a step.
+
+    backward: seconds of all of them. weights: seconds of one for the weights, which the whole ones include.
+    actions: how many there are; inputs: how many of them are for inputs alone.
+    """
+    return (backward - (actions - inputs) * weights) / actions
 
 
 # ---- runs -------------------------------------------------------------------------------------------------
