@@ -1,9 +1,9 @@
-"""Two logarithmic axes in characters: lines in braille dots, marks on top, ticks at round numbers.
+"""Axes in characters: two logarithmic ones with lines in braille dots and marks, or a linear ruler.
 
 A cell of braille has four dots above each other and two beside each other, so that a slope looks like one
 and roofs a factor of two apart stay apart. Where only ASCII can be written a line is made of - . and /.
 
-Does: place, draw, label. Does not: know what it draws (`roofline`, `kv_growth`).
+Does: place, draw, label, ticks at round numbers. Does not: know what it draws (`roofline`, `kv_growth`).
 
     >>> chart = Chart(LogScale(1, 100), LogScale(1, 100), columns=20, rows=3, plain=True)
     >>> chart.line([(1, 1), (10, 100), (100, 100)])
@@ -27,7 +27,7 @@ from itertools import pairwise
 
 from rich.text import Text
 
-__all__ = ["Chart", "LogScale"]
+__all__ = ["Chart", "LogScale", "ruler", "shortened", "ticks"]
 
 BRAILLE = 0x2800  # the empty cell
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a cell: [4 rows][2 columns]
@@ -106,10 +106,13 @@ class Chart:
                     self._lines.setdefault(at, ("", style))
             before = dot
 
-    def mark(self, x: float, y: float, letter: str, style: str) -> tuple[int, int]:
-        """Put a letter at a point, or into the nearest cell that is free; returns row and column."""
+    def mark(self, x: float, y: float, letter: str, style: str, exactly: bool = False) -> tuple[int, int]:
+        """Put a letter at a point, or into the nearest cell that is free; returns row and column.
+
+        exactly: there or nowhere.
+        """
         row, column = self.cell(x, y)
-        for down, right in ((0, 0), *NEARBY):
+        for down, right in ((0, 0), *(() if exactly else NEARBY)):
             at = (row + down, column + right)
             if at not in self._cells and 0 <= at[0] < self.rows and 0 <= at[1] < self.columns:
                 self._cells[at] = (letter, style)
@@ -119,15 +122,6 @@ class Chart:
     def dot(self, x: float, y: float, style: str) -> None:
         """Put a small dot at a point, unless something is there."""
         self._cells.setdefault(self.cell(x, y), ("+" if self.plain else "•", style))
-
-    def text(self, row: int, column: int, text: str, style: str = "") -> None:
-        """Write text into cells, over lines but not over marks."""
-        for i, character in enumerate(text):
-            self._cells.setdefault((row, column + i), (character, style))
-
-    def is_free(self, row: int, column: int, length: int) -> bool:
-        """Whether nothing stands in so many cells."""
-        return not any((row, column + i) in {**self._cells, **self._lines} for i in range(length))
 
     def drawn(
         self,
@@ -144,6 +138,9 @@ class Chart:
         """
         named = {self.cell(self.across.low, y)[0]: value(_whole(y)) for y in rows or self.up.decades()}
         beside = {self.cell(self.across.low, y)[0]: (text, style) for y, text, style in margin}
+        for y, _, _ in margin:  # a row with a value of its own has no round one near it
+            row = self.cell(self.across.low, y)[0]
+            named = {at: name for at, name in named.items() if at != row or name == value(_whole(_round(y)))}
         wide = max(map(len, named.values()), default=0)
         lines = []
         for row in range(self.rows):
@@ -182,6 +179,43 @@ class Chart:
         return [axis, Text(f"{indent} {''.join(labels).rstrip()}", no_wrap=True, overflow="crop")]
 
 
+def ticks(whole: float, most: int) -> list[float]:
+    """Round amounts from nothing to `whole`, at most so many above nothing: steps of 1, 2 or 5.
+
+    >>> ticks(0.34, most=4), ticks(7.0, most=8)
+    ([0.0, 0.1, 0.2, 0.3], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+    """
+    power = math.floor(math.log10(whole)) - 1
+    sizes = ((digit, power + more) for more in range(3) for digit in (1, 2, 5))
+    digit, exponent = next(size for size in sizes if size[0] * 10.0 ** size[1] * (most + 1) > whole)
+    count = int(whole / (digit * 10.0**exponent) + 1e-9)
+    return [float(f"{digit * i}e{exponent}") for i in range(count + 1)]
+
+
+def ruler(whole: float, columns: int, written: Callable[[float], str], plain: bool) -> tuple[str, str]:
+    """A linear scale from nothing to `whole`: a line of labels, a line with the ticks below them."""
+    labels, rule, free = [" "] * (columns + 8), ["-" if plain else "─"] * columns, 0
+    for amount in ticks(whole, most=max(columns // 12, 2)):
+        name, column = written(amount), round(amount / whole * columns)
+        first = max(column - len(name) // 2, 0)
+        if column < columns:
+            rule[column] = "+" if plain else "┬"
+        if first >= free and first + len(name) <= len(labels):
+            labels[first : first + len(name)] = name
+            free = first + len(name) + 1
+    return "".join(labels).rstrip(), "".join(rule)
+
+
+def shortened(text: str) -> str:
+    """A round number with its unit, without zeros behind the point.
+
+    >>> shortened("1.00 GB"), shortened("10.0 T"), shortened("2.50 GB"), shortened("100 MB")
+    ('1 GB', '10 T', '2.5 GB', '100 MB')
+    """
+    number, space, unit = text.partition(" ")
+    return (number.rstrip("0").rstrip(".") if "." in number else number) + space + unit
+
+
 def _along(start: Point, end: Point, columns: int) -> list[tuple[int, float]]:
     """Columns of a piece that are on the grid, and how high it is in each."""
     first, last = round(start[0] * (columns - 1)), round(end[0] * (columns - 1))
@@ -197,6 +231,12 @@ def _between(before: int, after: int) -> range:
     if abs(after - before) <= 1:
         return range(after, after + 1)
     return range(before + 1, after + 1) if after > before else range(after, before)
+
+
+def _round(value: float) -> float:
+    """The power of ten that a value is, within a thirtieth; the value if it is none."""
+    near = 10.0 ** round(math.log10(value))
+    return near if abs(value / near - 1) < 1 / 30 else value
 
 
 def _whole(value: float) -> float:

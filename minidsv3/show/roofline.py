@@ -28,21 +28,20 @@ from rich.table import Table
 from rich.text import Text
 
 from minidsv3.cost import Bill, Line, OpTotal, Rates
-from minidsv3.cost.rates import PEAKS
-from minidsv3.show.axes import Chart, LogScale
+from minidsv3.cost.rates import WIRES
+from minidsv3.show.axes import Chart, LogScale, shortened
 from minidsv3.show.numbers import counted, duration, flops, size
 from minidsv3.show.tables import plain_table
 
-__all__ = ["COLOURS", "Point", "Roofline", "marked", "per_byte", "roofs_of"]
+__all__ = ["COLOURS", "Point", "Roofline", "mark", "marked", "per_byte", "roofs_of"]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # what bounds an op: its mark, the same in ASCII, its colour
-MARKS = {"compute": "█", "memory": "▒", "network": "╱", "none": " "}
-PLAIN_MARKS = {"compute": "#", "memory": "=", "network": "/", "none": " "}
-COLOURS = {"compute": "cyan", "memory": "yellow", "network": "magenta", "none": "default"}
+MARKS = {"compute": "█", "memory": "▒", "network": "╱", "nvlink": "╲", "none": " "}
+PLAIN_MARKS = {"compute": "#", "memory": "=", "network": "/", "nvlink": "\\", "none": " "}
+COLOURS = {"compute": "cyan", "memory": "yellow", "network": "magenta", "nvlink": "blue", "none": "default"}
 SHORT = {"forward": "fwd", "backward": "bwd", "update": "upd", "communication": "com"}
 VECTOR = "fp32"  # everything that is no product of matrices
-WIRES = ("network", "nvlink")  # bytes that do not go through the GPU's memory
 MOST_COLUMNS = 100  # of the picture
 
 
@@ -83,7 +82,7 @@ class Roofline:
         return [self._point(i, total, used[total.phase, total.name]) for i, total in enumerate(drawn)]
 
     def _point(self, i: int, total: OpTotal, lines: Sequence[Line]) -> Point:
-        format = format_of(lines, self.rates)
+        format = format_of(lines)
         intensity = _work(total) / _moved(total)
         peak = self.rates.vector if format == VECTOR else self.rates.peaks[format]
         return Point(
@@ -132,9 +131,8 @@ class Roofline:
         yield Text("FLOP/s", "dim")
         margin = [(peak, name, "dim") for peak, name in named.items()]
         yield from chart.drawn(_tick, per_byte, margin=margin)
-        slope = f"slope: {size(self.rates.memory)}/s of memory"
-        ridges = f"FLOP a byte {'-->' if options.ascii_only else '→'}   {slope}"
-        yield Text(f"       {ridges}", "dim", no_wrap=True)
+        arrow = "-->" if options.ascii_only else "→"
+        yield Text(f"       FLOP a byte {arrow}   slope: {size(self.rates.memory)}/s of memory", "dim")
 
     def _is_used(self, names: Sequence[str], points: Sequence[Point]) -> bool:
         """Whether a roof is over any op, or the bill's own."""
@@ -192,7 +190,8 @@ class Roofline:
             yield f"{dot} {counted(len(rest), 'other op')}, {sum(p.share for p in rest):.0%} of the time"
         if hidden := len(self.bill.by_op) - len(points):
             left = 1 - sum(point.share for point in points)
-            yield f"without FLOPs or bytes of memory, not drawn: {counted(hidden, 'op')}, {left:.0%} of the time"
+            what = counted(hidden, "op")
+            yield f"not drawn, no FLOPs or no bytes of memory: {what}, {left:.0%} of the time"
 
     def ridges(self) -> list[tuple[tuple[str, ...], float]]:
         """Formats that share a peak, and the intensity from which they compute at it; the highest first."""
@@ -202,19 +201,20 @@ class Roofline:
         """The picture in words: roofs, ridge points, the longest ops."""
         points = self.points()
         said = [f"{self.bill.hardware_name}, memory {size(self.rates.memory)} a second"]
-        said += [
-            f"{' and '.join(names)}: {flops(r * self.rates.memory)} a second from {per_byte(r)} FLOP a byte on"
-            for names, r in self.ridges()
-        ]
-        for point in points:
-            if point.letter:
-                said.append(
-                    f"{point.name}, {point.phase}: {per_byte(point.intensity)} FLOP a byte, "
-                    f"{flops(point.achieved)} a second of {flops(point.attainable)} attainable in {point.format}, "
-                    f"{point.share:.1%} of the time, bound by {point.bound}"
-                )
+        for names, ridge in self.ridges():
+            peak = flops(ridge * self.rates.memory)
+            said.append(f"{' and '.join(names)}: {peak} a second from {per_byte(ridge)} FLOP a byte on")
+        said += [_in_words(point) for point in points if point.letter]
         rest = [line.removeprefix("+ ") for line in self._remarks(points, plain=True)][2:]
         return "\n".join([*said, *rest])
+
+
+def _in_words(point: Point) -> str:
+    return (
+        f"{point.name}, {point.phase}: {per_byte(point.intensity)} FLOP a byte, {flops(point.achieved)} a second "
+        f"of {flops(point.attainable)} attainable in {point.format}, {point.share:.1%} of the time, "
+        f"bound by {point.bound}"
+    )
 
 
 def roofs_of(rates: Rates) -> Mapping[float, tuple[str, ...]]:
@@ -224,15 +224,10 @@ def roofs_of(rates: Rates) -> Mapping[float, tuple[str, ...]]:
     return {peak: tuple(name for name in peaks if peaks[name] == peak) for peak in order}
 
 
-def format_of(lines: Sequence[Line], rates: Rates) -> str:
+def format_of(lines: Sequence[Line]) -> str:
     """The format under whose roof an op computes: of the products with most FLOPs, else the CUDA cores'."""
     largest = max(lines, key=lambda line: line.matrix_flops)
-    if not largest.matrix_flops:
-        return VECTOR
-    stored = [name.split()[0] for name in largest.formats[:2]]
-    if not stored or {"float32", "float64"} & {name.split()[0] for name in largest.formats}:
-        return rates.format
-    return PEAKS[max(stored, key=list(PEAKS).index)]
+    return largest.precision if largest.matrix_flops else VECTOR
 
 
 def without(row: Mapping[str, str], name: str) -> dict[str, str]:
@@ -245,9 +240,14 @@ def width_of(rows: Sequence[Mapping[str, str]]) -> int:
     return sum(max(len(name), *(len(row[name]) for row in rows)) + 2 for name in rows[0]) - 2
 
 
+def mark(bound: str, plain: bool) -> str:
+    """The character of what bounds an op.  plain: in ASCII."""
+    return (PLAIN_MARKS if plain else MARKS)[bound]
+
+
 def marked(bound: str, plain: bool) -> str:
     """What bounds an op, as mark and word."""
-    return f"{(PLAIN_MARKS if plain else MARKS).get(bound, ' ')} {bound}"
+    return f"{mark(bound, plain)} {bound}"
 
 
 def per_byte(value: float) -> str:
@@ -264,7 +264,7 @@ def _work(total: OpTotal) -> int:
 
 
 def _moved(total: OpTotal) -> int:
-    """Bytes through the GPU's memory."""
+    """Bytes through the GPU's own memory."""
     return sum(n for kind, n in total.bytes.items() if kind not in WIRES)
 
 
@@ -275,4 +275,4 @@ def _short(value: float) -> str:
 
 def _tick(value: float) -> str:
     """The same of a power of ten: "100 T"."""
-    return _short(value).replace(".00", "").replace(".0", "")
+    return shortened(_short(value))
