@@ -18,18 +18,20 @@ numbers or draw (`minidsv3.show`), estimate anything that no row shows.
 Next: minidsv3.cost.work
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from minidsv3.config import ModelConfig
 from minidsv3.cost.per_token import kv_bytes_per_token
-from minidsv3.cost.rates import Rates, rates
+from minidsv3.cost.rates import WIRES, Rates, rates
 from minidsv3.hardware import Hardware
 from minidsv3.machine import Row, look_up
 
-__all__ = ["Bill", "Line", "OpTotal", "Total", "bill"]
+__all__ = ["Bill", "Line", "OpTotal", "Total", "bill", "of_one_layer"]
 
+Key = TypeVar("Key", bound=Hashable)
 PHASES = ("forward", "backward", "update", "communication")
 
 
@@ -71,6 +73,21 @@ class Total:
     share: float  # of the whole bill's seconds
     bound: str  # under which most of the seconds are spent
     wall_seconds: float
+
+    @property
+    def flops(self) -> int:
+        """Of products and of the rest."""
+        return self.matrix_flops + self.vector_flops
+
+    @property
+    def memory_bytes(self) -> int:
+        """Moved from and to device memory; what goes over a wire is not among them."""
+        return sum(n for kind, n in self.bytes.items() if kind not in WIRES)
+
+    @property
+    def intensity(self) -> float:
+        """FLOP a byte of device memory; 0 where none is moved."""
+        return self.flops / self.memory_bytes if self.memory_bytes else 0.0
 
 
 @dataclass(frozen=True)
@@ -121,7 +138,6 @@ def bill(
     at = rates(hardware, format, reserve_communication_sms)
     lines = tuple(_line(row, at) for row in trace)
     whole = sum(line.seconds for line in lines)
-    layers = [one for line in lines for one in _by_layers(line)]
     return Bill(
         hardware=hardware.id,
         hardware_name=hardware.name,
@@ -132,7 +148,7 @@ def bill(
         by_part=_longest_first(_groups(lines, lambda line: line.part, whole)),
         by_phase=_in_order(_groups(lines, lambda line: line.phase, whole), list(PHASES)),
         by_precision=_longest_first(_groups(lines, lambda line: line.precision, whole)),
-        by_layer=_in_order(_groups(layers, _layer_name, whole), _layer_names(layers)),
+        by_layer=_by_layer(lines, whole),
         total=_total("total", lines, whole),
         kv_bytes_per_token=kv_bytes_per_token(config, at.number_bytes) if config else None,
     )
@@ -164,12 +180,12 @@ def _line(row: Row, at: Rates) -> Line:
     )
 
 
-def _by_layers(line: Line) -> list[Line]:
-    """A line of several layers, once for each of them."""
-    n, first = line.layers, line.layer
-    if n == 1 or first is None:
-        return [line]
-    one = replace(
+def of_one_layer(line: Line) -> Line:
+    """A line of several layers alike, as it is for each of them."""
+    n = line.layers
+    if n == 1:
+        return line
+    return replace(
         line,
         matrix_flops=line.matrix_flops // n,
         vector_flops=line.vector_flops // n,
@@ -179,15 +195,31 @@ def _by_layers(line: Line) -> list[Line]:
         times=line.times // n,
         layers=1,
     )
-    return [replace(one, layer=layer) for layer in range(first, first + n)]
+
+
+def _by_layer(lines: Iterable[Line], whole: float) -> tuple[Total, ...]:
+    """Layers in their order, then what is outside; a stretch of layers alike is added up once."""
+    found: dict[int | None, list[Line]] = {}
+    for (layer, n), group in _grouped(lines, lambda line: (line.layer, line.layers)).items():
+        ones = [of_one_layer(line) for line in group]
+        for at in [None] if layer is None else range(layer, layer + n):
+            found.setdefault(at, []).extend(ones)
+    sums: dict[tuple[int, ...], Total] = {}
+    totals = []
+    for at in sorted(found, key=lambda at: math.inf if at is None else at):
+        same = tuple(map(id, found[at]))
+        if same not in sums:
+            sums[same] = _total("", found[at], whole)
+        totals.append(replace(sums[same], name="outside" if at is None else str(at)))
+    return tuple(totals)
 
 
 def _groups(lines: Iterable[Line], key: Callable[[Line], str], whole: float) -> list[Total]:
     return [_total(name, group, whole) for name, group in _grouped(lines, key).items()]
 
 
-def _grouped(lines: Iterable[Line], key: Callable[[Line], str]) -> dict[str, list[Line]]:
-    groups: dict[str, list[Line]] = {}
+def _grouped(lines: Iterable[Line], key: Callable[[Line], Key]) -> dict[Key, list[Line]]:
+    groups: dict[Key, list[Line]] = {}
     for line in lines:
         groups.setdefault(key(line), []).append(line)
     return groups
@@ -236,11 +268,3 @@ def _longest_first(totals: list[Total]) -> tuple[Total, ...]:
 
 def _in_order(totals: list[Total], order: list[str]) -> tuple[Total, ...]:
     return tuple(sorted(totals, key=lambda total: order.index(total.name)))
-
-
-def _layer_name(line: Line) -> str:
-    return "outside" if line.layer is None else str(line.layer)
-
-
-def _layer_names(lines: Iterable[Line]) -> list[str]:
-    return [str(n) for n in sorted({line.layer for line in lines if line.layer is not None})] + ["outside"]
