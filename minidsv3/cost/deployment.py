@@ -71,7 +71,7 @@ class Deployment:
     micro_batches: int = 1  # in which a GPU's sequences run, one after the other
     pipeline: int = 1  # GPUs among which the layers are divided
     expert_parallel: int = 1  # GPUs among which a layer's experts are spread
-    gpus_per_node: int = 8  # that NVLink joins
+    gpus_per_node: int = 1  # that NVLink joins
     redundant_experts: int = 0  # second copies of loaded experts, on all GPUs together
     shared_as_routed: bool = False  # the shared experts lie on GPUs of their own
     node_limited: bool = False  # one copy a node over IB, then NVLink; False: one a chosen expert, IB alone
