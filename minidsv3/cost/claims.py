@@ -99,7 +99,7 @@ def sum_of_softmax_rows(rows: int, keys: int) -> float:
 def accumulation_error(hardware: Hardware, products: int, promoted_every: int = 0) -> float:
     """Median relative error of FP8 sums over so many products of uniform operands in [0, 1).
 
-    promoted_every: products between additions in float32, 0 for never. Operands as `accumulation_errors` draws.
+    promoted_every: products between additions in float32, 0 for never. `accumulation_errors` draws.
     """
     core, interval = hardware.tensor_core["fp8"], promoted_every or None
     return accumulation_errors(core, [products], ["uniform [0, 1)"], [interval], side=4)[0].median

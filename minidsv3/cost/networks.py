@@ -181,13 +181,28 @@ def price_pairs(
     return sorted({corner for corner in corners if _explains(corner, rows)})
 
 
-def price_of(of: str, end: str, **costs: Sequence[float]) -> float:
-    """Lowest or highest price in `price_pairs`.  of: "switch" or "link"  end: "lowest" or "highest"."""
-    found = price_pairs(**costs)
+def price_of(
+    of: str,
+    end: str,
+    endpoints: Sequence[float],
+    endpoint_costs: Sequence[float],
+    endpoint_margins: Sequence[float],
+    **totals: Sequence[float],
+) -> float:
+    """Lowest or highest price of a switch or link that explains printed costs, whole and an endpoint.
+
+    of: "switch" or "link"  end: "lowest" or "highest"  endpoint_*: as in `price_pairs`, for one endpoint
+    totals: what `price_pairs` takes. One number for each network.
+    """
+    whole = {name: [*numbers] for name, numbers in totals.items()}
+    whole["switches"] *= 2
+    whole["links"] *= 2
+    whole["costs"] += [n * cost for n, cost in zip(endpoints, endpoint_costs, strict=True)]
+    whole["margins"] += [n * margin for n, margin in zip(endpoints, endpoint_margins, strict=True)]
+    found = price_pairs(**whole)
     if not found:
         raise ValueError("expected costs that one price of a switch and one of a link explain, got others")
-    prices = [pair[("switch", "link").index(of)] for pair in found]
-    return {"lowest": min, "highest": max}[end](prices)
+    return {"lowest": min, "highest": max}[end](pair[("switch", "link").index(of)] for pair in found)
 
 
 def _crossing(one: tuple[float, ...], two: tuple[float, ...]) -> Pair | None:

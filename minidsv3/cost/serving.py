@@ -40,6 +40,7 @@ __all__ = [
     "routed_parameters_met",
     "seconds_to_read",
     "speculative_speedup",
+    "speed_in_turn",
     "tpot",
 ]
 
@@ -92,6 +93,11 @@ def memory_bound_speed(parameters: float, weight_bytes: float, bandwidth: float,
     parameters: met by a token  weight_bytes: of one  bandwidth: B/s  cache: bytes read a token.
     """
     return 1 / seconds_to_read([parameters * weight_bytes, cache], bandwidth)
+
+
+def speed_in_turn(speeds: Sequence[float]) -> float:
+    """Tokens a second if each token needs all of these one after the other.  speeds: tokens a second."""
+    return 1 / sum(1 / speed for speed in speeds)
 
 
 def seconds_to_read(parts: Sequence[float], bandwidth: float) -> float:
