@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 __all__ = ["STATUSES", "UNITS", "Quantity", "dimension"]
 
+# the vendor's; a paper's or a project's own account; seen on silicon; by analogy or ours, with the reason
 STATUSES = ("datasheet", "report", "measured", "assumed")
 
 _PREFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}

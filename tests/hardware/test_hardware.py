@@ -18,7 +18,8 @@ from minidsv3.hardware import (
     read_hardware,
     tensor_core,
 )
-from minidsv3.hardware.schema import KEYS
+from minidsv3.hardware.load import check_value
+from minidsv3.hardware.schema import KEYS, expected_names
 from minidsv3.hardware.units import STATUSES, UNITS
 
 
@@ -224,6 +225,25 @@ def test_shipped_files_have_known_paths_and_sources(name: str) -> None:
 def test_a_wrong_value_is_named(path: str, fields: dict[str, Any], expectation: str) -> None:
     with pytest.raises(ValueError, match=f"^mine.toml: {re.escape(path)}: {expectation}"):
         read_hardware(changed(path, **fields), "mine")
+
+
+@pytest.mark.parametrize("path", KEYS)
+def test_each_path_takes_the_units_of_its_dimension_alone(path: str) -> None:
+    dimension = KEYS[path][0]
+    value = expected_names(path)[0] if dimension == "name" else 1
+    for unit, (measures, _) in UNITS.items():
+        if measures == dimension:
+            check_value(path, value, unit)
+        else:
+            with pytest.raises(ValueError, match=f"expected a unit of {dimension}, got '{unit}'"):
+                check_value(path, value, unit)
+
+
+def test_a_value_as_its_file_writes_it() -> None:
+    h800 = load_hardware("h800")
+    paths = ("chip.hbm.bandwidth", "chip.sm.count", "chip.hbm.capacity", "tensor_core.fp8.fraction_bits")
+    said = [h800[path].text for path in (*paths, "tensor_core.family")]
+    assert said == ["3.35 TB/s", "132", "84,943,110,144 B", "13 bit", "hopper-wgmma"]
 
 
 LEAF = {"value": 1, "unit": "count", "source": "test", "status": "assumed"}
