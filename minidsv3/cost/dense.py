@@ -1,7 +1,7 @@
 """Dense models with grouped attention, counted by the same rules as DeepSeek-V3: for comparison only.
 
-A `DenseConfig` is eight sizes out of `data/dense/*.toml`, each file with its source. What is counted for V3 is
-counted here in the same way: parameters by part, the matrix weights that a token meets, KV bytes, FLOPs of
+A `DenseConfig` is eight sizes out of `data/dense/*.toml`, each file with its source. What is counted for V3
+is counted here in the same way: parameters by part, the matrix weights that a token meets, KV bytes, FLOPs of
 training (three times the forward, the output head included, the embedding's look-up not).
 
 Does: counts. Does not: run such a model; sliding windows, tied or parallel layers.
@@ -55,20 +55,17 @@ class DenseConfig:
     qkv_bias: bool = False
 
     def __post_init__(self) -> None:
+        where = f"{self.name}.toml"
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type is int and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(
-                    f"{self.name}.toml: expected {field.name} to be a whole number >= 1, got {value!r}"
-                )
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if field.type is int and not (whole and value >= 1):
+                raise ValueError(f"{where}: expected {field.name} to be a whole number >= 1, got {value!r}")
             if field.type is str and not (isinstance(value, str) and value.strip()):
-                raise ValueError(
-                    f"{self.name}.toml: expected {field.name} to be a non-empty text, got {value!r}"
-                )
+                raise ValueError(f"{where}: expected {field.name} to be a non-empty text, got {value!r}")
         if self.n_heads % self.n_kv_heads:
-            raise ValueError(
-                f"{self.name}.toml: expected n_heads divisible by n_kv_heads={self.n_kv_heads}, got {self.n_heads}"
-            )
+            expected = f"n_heads divisible by n_kv_heads={self.n_kv_heads}"
+            raise ValueError(f"{where}: expected {expected}, got {self.n_heads}")
 
     @classmethod
     def from_dict(cls, name: str, table: Mapping[str, Any]) -> Self:
@@ -138,7 +135,7 @@ def dense_training_flops_per_token(config: DenseConfig, length: int, causal: boo
 
 
 def dense_conjecture_flops(config: DenseConfig, length: int, layers: int) -> int:
-    """Not our rule: the attention core halved once more, and so many layers, for what a source may have counted."""
+    """Not our rule: attention core halved once more, and so many layers; what a source may have counted."""
     whole = dense_training_flops_per_token(config, length)
     core = 3 * length * config.n_heads * 2 * config.head_dim * config.n_layers  # the causal triangle's
     head = 3 * 2 * config.vocab_size * config.dim

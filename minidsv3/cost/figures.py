@@ -1,11 +1,13 @@
 """Published figures as data: what a source prints, in its own digits, and how it can be computed.
 
-`data/published.toml` has an entry for each figure: printed digits, value and unit, how the digits were rounded,
-the source, and a kind. "derivable" and "contradicts" name a calculation of this room and its inputs; "constant"
-and "measured" are taken as they are, and are inputs of others. A claim in words has `says` and `correct`.
+`data/published.toml` has an entry for each figure: printed digits, value and unit, how the digits were
+rounded, the source, and a kind. "derivable" and "contradicts" name a calculation of this room and its inputs;
+"constant" and "measured" are taken as they are, and are inputs of others. A claim in words has `says` and
+`correct`.
 
-Does: read and check every entry: known fields and units, the value among the printed digits, the tolerance that
-these digits imply, inputs that exist and do not run in circles. Does not: compute (`minidsv3.cost.published`).
+Does: read and check every entry: known fields and units, the value among the printed digits, the tolerance
+that these digits imply, inputs that exist and do not run in circles. Does not: compute
+(`minidsv3.cost.published`).
 
     >>> figure = figures()["kv.v3"]
     >>> figure.printed, figure.si, figure.holds(70_272), figure.holds(70_273)
@@ -127,7 +129,7 @@ def implied_tolerance(printed: str, value: float, style: str) -> float | None:
 
 @lru_cache
 def figures() -> Mapping[str, Figure]:
-    """Every figure of `data/published.toml` by id, in the file's order; ValueError for one that does not check."""
+    """Every figure of `data/published.toml` by id, in its order; ValueError for one that does not check."""
     return read_figures(_shipped())
 
 

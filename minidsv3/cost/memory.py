@@ -5,8 +5,9 @@ stages x expert-parallel GPUs, the rest over stages, twice because DualPipe runs
 optimiser is thin: BF16 moments, the average elsewhere, master and moments sharded over replicas (ZeRO-1). And
 little of a forward is kept: norms, MLA's up-projections and SwiGLU are computed again, the rest waits in FP8.
 
-`kept_arrays` lists every array that our own model's forward saves, with nothing computed again; a test holds it
-equal to what a forward really saved. `data/memory_recipes.toml` says which of them a recipe keeps, and how.
+`kept_arrays` lists every array that our own model's forward saves, with nothing computed again; a test holds
+it equal to what a forward really saved. `data/memory_recipes.toml` says which of them a recipe keeps, and
+how.
 
 Does: bytes in closed form. Does not: allocator waste, communication buffers, a kernel's workspace.
 
@@ -25,7 +26,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
 
 from minidsv3.config import ModelConfig, near
 from minidsv3.cost.per_token import kv_bytes_per_token
@@ -209,9 +209,9 @@ def activation_bytes(
 ) -> float:
     """Bytes that wait for the backward, of one block or of all.
 
-    sequences: B  length: T  recipe: one of `kept_recipes`  layer: one block; None: every block of the main model.
-    Tiles of FP8 and E5M6 carry a float32 scale each. Routed copies are counted where they are computed: with
-    experts evenly loaded a GPU holds as many as its own tokens make.
+    sequences: B  length: T  recipe: one of `kept_recipes`  layer: one block; None: every block of the main
+    model. Tiles of FP8 and E5M6 carry a float32 scale each. Routed copies are counted where they are
+    computed: with experts evenly loaded a GPU holds as many as its own tokens make.
     """
     row = _recipe("kept", recipe)
     if layer is not None:
@@ -256,10 +256,10 @@ def training_memory(
 ) -> dict[str, float]:
     """Bytes of a GPU in the middle of a pipeline, by part: weights, gradient, master, moments, activations.
 
-    gpus: of the whole cluster. copies: of each stage (DualPipe: 2). sequences, length: of a micro-batch; stages + 1
-    of them are in flight (DeepSeek-V3 report, Table 2). state, kept: recipes. weight_bytes: of the copy that
-    products read. Sharded over replicas: routed experts over gpus / (stages x expert_parallel), the rest over
-    gpus / stages.
+    gpus: of the whole cluster. copies: of each stage (DualPipe: 2). sequences, length: of a micro-batch;
+    stages + 1 of them are in flight (DeepSeek-V3 report, Table 2). state, kept: recipes. weight_bytes: of the
+    copy that products read. Sharded over replicas: routed experts over gpus / (stages x expert_parallel), the
+    rest over gpus / stages.
     """
     routed = copies * routed_parameters_a_gpu(config, stages, expert_parallel)
     rest = copies * other_parameters_a_gpu(config, stages)

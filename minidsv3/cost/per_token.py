@@ -7,8 +7,8 @@ Training FLOPs (the rule that gives Table 2 of the same paper its DeepSeek rows)
 which is 2 FLOPs for each matrix weight that a token meets, output head included, and the causal attention
 core, half of the T x T square. Left out: the embedding (a look-up), the router's product, the MTP module.
 
-Does: these counts, and the parts that conventions add or leave out. Does not: FLOPs and bytes as a trace counts
-them (`closed_form` does, exactly).
+Does: these counts, and the parts that conventions add or leave out. Does not: FLOPs and bytes as a trace
+counts them (`closed_form` does, exactly).
 
     >>> from minidsv3.config import ModelConfig
     >>> v3 = ModelConfig.preset("v3")
@@ -72,7 +72,7 @@ def kv_bytes_fp8(config: ModelConfig, layers: int) -> int:
 
 
 def parameters(config: ModelConfig, part: str = "total", without: Sequence[str] = ()) -> int:
-    """Parameters by a name of `ModelConfig.parameter_counts` (total, active, mtp, …), less those of other parts."""
+    """Parameters by a name of `ModelConfig.parameter_counts` (total, active, mtp, …), less other parts'."""
     counts = config.parameter_counts()
     for name in (part, *without):
         if name not in counts:
@@ -130,7 +130,7 @@ def mtp_joins(config: ModelConfig) -> int:
 
 
 def slide_flops_per_token(config: ModelConfig, length: int) -> int:
-    """The rule of a widely copied script: as ours, with 2 D for the embedding and a FLOP for each gate product.
+    """A widely copied script's rule: as ours, with 2 D for the embedding and a FLOP for each gate product.
 
     Source: zhuanlan.zhihu.com/p/16445683081. The gate product as slides print it, "s x moe_inter".
     """

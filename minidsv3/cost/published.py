@@ -2,9 +2,9 @@
 
 An input of an entry is a number, or says where to find one:
 
-    "model:v3"  "model:v3:n_layers"  "dense:qwen2.5-72b"  "run:v3"  "run:v3:tokens"   configs, whole or one field
-    "hardware:h800"  "hardware:h800:chip.peak.bf16"                                   a machine, or one rate of it
-    "figure:ID"  "computed:ID"                        a published value, or what another entry's calculation gives
+    "model:v3"  "model:v3:n_layers"  "dense:qwen2.5-72b"  "run:v3"  "run:v3:tokens"     whole, or one field
+    "hardware:h800"  "hardware:h800:chip.peak.bf16"                             a machine, or one rate of it
+    "figure:ID"  "computed:ID"                a published value, or what another entry's calculation gives
 
 all in base units. Verdicts: "equal" (what the printed digits stand for), "contradicts" (as the entry says),
 "differs" (an entry whose kind its own arithmetic does not bear out), "constant", "measured", "corrected".
@@ -65,7 +65,7 @@ class Recomputed:
 
     @property
     def text(self) -> str:
-        """The computed number in the figure's unit, two digits more than were printed."""
+        """The computed number in the figure's unit, two digits more than printed; "" if there is none."""
         return "" if self.computed is None else _text(self.figure, self.computed)
 
     def to_dict(self) -> dict[str, Any]:
@@ -192,10 +192,7 @@ def _run(name: str, path: str) -> Found:
     from minidsv3.cost.training_run import load_run
 
     run = load_run(name)
-    if not path:
-        return run, "", run.sources, "report"
-    value = run[path]
-    return value.si, value.dimension, value.source, value.status
+    return _figure(run[path].id, "") if path else (run, "", run.source, "report")
 
 
 @lru_cache
@@ -213,7 +210,7 @@ def _hardware(name: str, path: str) -> Found:
 
 def _figure(name: str, path: str) -> Found:
     figure = figures()[name]
-    return figure.si, _base(figure), figure.source, figure.kind
+    return figure.si, _base(figure), f"printed {figure.printed}, {figure.source}", figure.kind
 
 
 def _computed(name: str, path: str) -> Found:

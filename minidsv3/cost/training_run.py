@@ -1,9 +1,9 @@
 """What a training run takes: seconds a step, utilisation, GPU hours, dollars, days.
 
-Everything follows from four numbers: FLOPs a token, tokens, GPUs, and how fast or how long they ran. Model FLOPs
-utilisation (MFU) divides the FLOPs that the model needs by what the chips could have done in that time; hardware
-FLOPs utilisation (HFU) counts recomputed ones too. Which peak, and whether the scores count as a triangle
-(causal) or as a square, is a convention: a figure without it says little.
+Everything follows from four numbers: FLOPs a token, tokens, GPUs, and how fast or how long they ran. Model
+FLOPs utilisation (MFU) divides the FLOPs that the model needs by what the chips could have done in that time;
+hardware FLOPs utilisation (HFU) counts recomputed ones too. Which peak, and whether the scores count as a
+triangle (causal) or as a square, is a convention: a figure without it says little.
 
 Does: arithmetic in base units (seconds, FLOP/s, USD/s); runs by name, their numbers out of
 `data/published.toml`. Does not: simulate a schedule (`minidsv3.cluster` does).
@@ -113,8 +113,8 @@ def micro_batches(sequences: float, pipelines: float, per_micro_batch: float = 1
 def dualpipe_bubble(ranks: float, pair: float, backward: float, weights: float) -> float:
     """DualPipe's bubble: (ranks / 2 - 1) (F&B + B - 3 W).
 
-    pair: seconds of a forward and a backward overlapped. backward: of a whole backward. weights: of its part for
-    the weights. Source: DeepSeek-V3 report, Table 2.
+    pair: seconds of a forward and a backward overlapped. backward: of a whole backward. weights: of its part
+    for the weights. Source: DeepSeek-V3 report, Table 2.
     """
     return (ranks / 2 - 1) * (pair + backward - 3 * weights)
 
@@ -122,8 +122,9 @@ def dualpipe_bubble(ranks: float, pair: float, backward: float, weights: float) 
 def dualpipe_actions(ranks: int, micro_batches: int, rank: int, action: str) -> int:
     """Actions of a rank in one step: "forward", "backward" (whole or of inputs), "input", "weights", "pairs".
 
-    ranks: even. micro_batches: of both directions together, even, at least 2 x ranks. A pair is a forward that
-    runs under a backward; the others run alone. Source: deepseek-ai/DualPipe, the schedule's eight steps.
+    ranks: even. micro_batches: of both directions together, even, at least 2 x ranks. A pair is a forward
+    that runs under a backward; the others run alone. Source: deepseek-ai/DualPipe, the schedule's eight
+    steps.
     """
     h = min(rank, ranks - 1 - rank)
     outer, inner = (
@@ -157,7 +158,7 @@ def input_backward_seconds(backward: float, weights: float, actions: float, inpu
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run by name.  model: an input as in `data/published.toml`; values: published figures by what they are."""
+    """A run.  model: an input as in `data/published.toml`. values: published figures by what they are."""
 
     name: str
     title: str

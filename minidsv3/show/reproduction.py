@@ -1,25 +1,28 @@
 """Published figures beside what comes out: a table by group, and one figure explained to its last input.
 
-A row says what was printed, what the figure's own inputs give, and the verdict in a word; figures derived here
-are marked "ours". At 60 columns id, printed, computed and verdict stand; from 100 on the source too. Below an
-entry that contradicts its inputs stands why, so that nobody has to ask for it.
+A row says what was printed, what the figure's own inputs give in the same unit, and the verdict in a word,
+with a sign beside it; figures derived here are "ours". Below an entry that contradicts its inputs stands why,
+so that nobody has to ask. At 60 columns the sign stands for the verdict; from 100 on the source is shown too.
 
 Does: lay out. Does not: compute or judge (`minidsv3.cost.published`).
 
     >>> from minidsv3.cost.published import figures, recompute
     >>> from minidsv3.show.svg import plain_text
-    >>> print(plain_text(Explained(recompute(figures()["kv.v3"])), width=60).splitlines()[0])
-    kv.v3  KV cache a token, DeepSeek-V3 (MLA)
+    >>> print(plain_text(ReproductionTable([recompute(figures()["kv.v3"])]), width=60))
+    KV cache a token
+    kv.v3 70.272 KB 70.272 =
+    <BLANKLINE>
+    1 figure: 1 equal  (= comes out as printed)
 
 Next: minidsv3.show.what_if_table
 """
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.padding import Padding
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -30,14 +33,10 @@ from minidsv3.show.tables import plain_table
 
 __all__ = ["Explained", "ReproductionTable", "summary"]
 
-MARKS = {
-    "equal": "=",
-    "contradicts": "!",
-    "differs": "X",
-    "corrected": "!",
-}  # beside the word, never colour alone
+MARKS = {"equal": "=", "contradicts": "!", "differs": "X", "corrected": "!", "constant": ".", "measured": "."}
 COLOURS = {"equal": "green", "contradicts": "yellow", "differs": "bold red", "corrected": "yellow"}
-WITH_SOURCE, WITH_TITLE = 100, 120  # columns of the screen
+WITH_WORDS, WITH_SOURCE = 76, 100  # columns of the screen
+INDENT, GAP = 4, 2  # columns in front of a remark, between columns of the table
 
 
 def summary(found: Sequence[Recomputed]) -> str:
@@ -46,88 +45,109 @@ def summary(found: Sequence[Recomputed]) -> str:
     said = []
     for verdict in VERDICTS:
         if count := sum(one.verdict == verdict for one in found):
-            more = f" ({ours} ours)" if verdict == "equal" and ours else ""
-            said.append(f"{count} {verdict}{more}")
-    return f"{counted(len(found), 'figure')}: {', '.join(said)}"
+            said.append(
+                f"{count} {verdict}" + (f" ({ours} of them ours)" if verdict == "equal" and ours else "")
+            )
+    return f"{counted(len(found), 'figure')}: {', '.join(said) or 'none'}"
 
 
 @dataclass(frozen=True)
 class ReproductionTable:
-    """All figures, group by group, and a last line that counts verdicts.  reasons: say why below what contradicts."""
+    """All figures, group by group, and a last line that counts the verdicts."""
 
     found: Sequence[Recomputed]
-    reasons: bool = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        widths = self._widths()
+        widths = _widths([_cells(one) for one in self.found], options.max_width)
         for group, title in groups().items():
             members = [one for one in self.found if one.figure.group == group]
             if members:
                 yield Text(title, "bold cyan")
-                yield from self._group(members, options, widths)
+                yield from _group(members, widths, options.max_width)
                 yield Text()
-        yield Text(summary(self.found), "bold")
+        yield Text(summary(self.found) + ("" if "verdict" in widths else f"  ({self._legend()})"), "bold")
 
-    def _widths(self) -> dict[str, int]:
-        """The same columns in every group."""
-        cells = [_cells(one) for one in self.found]
-        return {name: max(len(row[name]) for row in cells) for name in cells[0]} if cells else {}
+    def _legend(self) -> str:
+        """The signs that stand for words where there is no room for these."""
+        shown = dict.fromkeys(one.verdict for one in self.found)
+        return ", ".join(f"{MARKS[verdict]} {VERDICTS[verdict]}" for verdict in shown)
 
-    def _group(
-        self, members: Sequence[Recomputed], options: ConsoleOptions, widths: dict[str, int]
-    ) -> Iterator[RenderableType]:
-        table = self._table(options, widths)
-        for one in members:
-            row = _cells(one)
-            texts = [Text(row[str(column.header)], overflow="fold") for column in table.columns]
-            texts[3].stylize(COLOURS.get(one.verdict, "dim"))
-            table.add_row(*texts)
-            if self.reasons and one.verdict in ("contradicts", "corrected", "differs"):
-                yield table
-                yield Padding(Text(_reason(one), "dim"), (0, 0, 0, 4))
-                table = self._table(options, widths)
-        if table.row_count:
+    def describe(self) -> str:
+        """A sentence a figure."""
+        said = [f"{one.figure.title}: {_sentence(one)}" for one in self.found]
+        return "\n".join([*said, f"{summary(self.found)}."])
+
+
+def _group(members: Sequence[Recomputed], widths: Mapping[str, int], room: int) -> Iterator[RenderableType]:
+    """Rows; what needs a reason has it below."""
+    table = _table(widths)
+    for one in members:
+        row = _cells(one)
+        texts = {name: Text(row[name], overflow="fold") for name in widths}
+        for name in ("verdict", "mark"):
+            if name in texts:
+                texts[name].stylize(COLOURS.get(one.verdict, "dim"))
+        table.add_row(*texts.values())
+        if reason := _reason(one):
             yield table
+            yield Text(_indented(reason, INDENT, room), "dim")
+            table = _table(widths)
+    if table.row_count:
+        yield table
 
-    def _table(self, options: ConsoleOptions, widths: dict[str, int]) -> Table:
-        table = plain_table()
-        table.show_header = False
-        names = ["id", "printed", "computed", "verdict"]
-        names += ["source"] if options.max_width >= WITH_SOURCE else []
-        for name in names:
-            fixed = name in ("id", "verdict") or (name != "source" and widths[name] <= 16)
-            right = name in ("printed", "computed")
-            table.add_column(
-                name,
-                justify="right" if right else "left",
-                width=min(widths[name], options.max_width // 3) if fixed else None,
-            )
-        return table
+
+def _table(widths: Mapping[str, int]) -> Table:
+    table = plain_table()
+    table.show_header = False
+    for name, width in widths.items():
+        table.add_column(name, justify="right" if name in ("printed", "computed") else "left", width=width)
+    return table
+
+
+def _widths(cells: Sequence[Mapping[str, str]], room: int) -> dict[str, int]:
+    """Columns and their widths, the same in every group: numbers share what the words leave."""
+    most = {name: max((len(row[name]) for row in cells), default=0) for name in ("id", "printed", "computed")}
+    said = "verdict" if room >= WITH_WORDS else "mark"
+    fixed = {"id": most["id"], said: max((len(row[said]) for row in cells), default=0)}
+    left = room - sum(fixed.values()) - 3 * GAP
+    printed = min(most["printed"], max(left // 2, left - most["computed"]))
+    widths = {"id": fixed["id"], "printed": printed, "computed": min(most["computed"], left - printed)}
+    widths[said] = fixed[said]
+    rest = room - sum(widths.values()) - 4 * GAP
+    return widths | ({"source": rest} if room >= WITH_SOURCE and rest > 12 else {})
 
 
 def _cells(one: Recomputed) -> dict[str, str]:
-    f = one.figure
+    f, mark = one.figure, MARKS[one.verdict]
+    word = f"{mark} {one.verdict}{', ours' if f.ours else ''}"
     return {
         "id": f.id,
         "printed": f.printed,
-        "computed": f"{one.text} {_unit(one)}".strip(),
-        "verdict": _verdict(one),
+        "computed": one.text,
+        "verdict": word,
+        "mark": mark,
         "source": f.source,
     }
 
 
-def _verdict(one: Recomputed) -> str:
-    return f"{MARKS.get(one.verdict, ' ')} {one.verdict}{', ours' if one.figure.ours else ''}"
-
-
-def _unit(one: Recomputed) -> str:
-    unit = one.figure.unit
-    return "" if unit is None or one.computed is None or unit.name == "count" else unit.name
-
-
 def _reason(one: Recomputed) -> str:
+    """Why something does not come out as printed; empty if it does."""
     f = one.figure
-    return f'says "{f.says}"; {f.correct}' if f.says else f.why
+    if f.says:
+        return f'says "{f.says}"; {f.correct}'
+    return f.why if one.verdict in ("contradicts", "differs") else ""
+
+
+def _sentence(one: Recomputed) -> str:
+    printed = f"printed {one.figure.printed}, " if one.figure.printed else ""
+    computed = f"computed {_computed(one)}, " if one.text else ""
+    reason = _reason(one)
+    return f"{printed}{computed}{VERDICTS[one.verdict]}" + (f": {reason}." if reason else ".")
+
+
+def _computed(one: Recomputed) -> str:
+    unit = one.figure.unit
+    return f"{one.text} {unit.name}" if one.text and unit and unit.name != "count" else one.text
 
 
 @dataclass(frozen=True)
@@ -137,44 +157,56 @@ class Explained:
     one: Recomputed
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        f = self.one.figure
-        yield Text.assemble((f.id, "bold cyan"), "  ", f.title)
+        yield Text.assemble((self.one.figure.id, "bold cyan"), "  ", self.one.figure.title)
         for name, said in self._facts().items():
-            if said:
-                yield Padding(Text(f"{name}: {said}", overflow="fold"), (0, 0, 0, 2))
-        if self.one.inputs:
-            yield Padding(Group(*(Text(_input(i)) for i in self.one.inputs)), (0, 0, 0, 4))
+            yield Text(_indented(f"{name}: {said}", INDENT // 2, options.max_width))
+        for one in self.one.inputs:
+            yield Text(_indented(_input(one), INDENT, options.max_width))
 
     def _facts(self) -> dict[str, str]:
         one, f = self.one, self.one.figure
-        style = (
-            f", {STYLES[f.style]}: within {number(f.tolerance)} {_unit(one)}".rstrip()
-            if f.tolerance is not None
-            else ""
-        )
         module = f"minidsv3.cost.{f.calculation}" if f.calculation else ""
-        return {
-            "printed": f"{f.printed}{style}" if f.printed else "",
+        ours = "derived here, printed nowhere" if f.ours else ""
+        remark = "why" if one.verdict in ("contradicts", "differs") else "remark"
+        facts = {
+            "printed": f.printed + self._rounding(),
             "says": f.says,
             "correct": f.correct,
-            "computed": f"{one.text} {_unit(one)}".strip(),
-            "verdict": f"{_verdict(one).strip()}, {VERDICTS[one.verdict]}",
-            "source": f.source + (" (derived here, printed nowhere)" if f.ours else ""),
-            "why": f.why,
+            "computed": _computed(one),
+            "verdict": f"{one.verdict}, {VERDICTS[one.verdict]}",
+            "source": "; ".join(filter(None, (ours, "" if f.source == "ours" else f.source))),
+            remark: f.why,
             "formula": f.formula,
             "calculation": f"{module}: {one.says}" if module else "",
         }
+        return {name: said for name, said in facts.items() if said}
+
+    def _rounding(self) -> str:
+        f = self.one.figure
+        return f", {STYLES[f.style]}: within {number(f.tolerance)}" if f.tolerance else ""
 
     def describe(self) -> str:
         """The same as sentences."""
-        facts = "; ".join(f"{name} {said}" for name, said in self._facts().items() if said)
-        return f"{self.one.figure.title}: {facts}"
+        facts = "; ".join(f"{name} {said}" for name, said in self._facts().items())
+        inputs = "; ".join(_input(one) for one in self.one.inputs)
+        return f"{self.one.figure.title}: {facts}" + (f". With {inputs}." if inputs else ".")
+
+
+def _indented(text: str, by: int, room: int) -> str:
+    """Lines no longer than `room`, each behind so many spaces."""
+    return textwrap.fill(text, room, initial_indent=" " * by, subsequent_indent=" " * by)
 
 
 def _input(one: Input) -> str:
-    value = one.given if not isinstance(one.value, int | float) else _short(one.value)
-    return f"{one.name} = {value} {one.unit}".rstrip() + f"  [{one.given}; {one.source}; {one.status}]"
+    """An input with its value, where the entry takes it from, source and status."""
+    where = "" if one.given == str(one.value) else f"{one.given}; "
+    unit = "" if one.unit in ("", "count") else f" {one.unit}"
+    return f"{one.name} = {_value(one.value, one.given)}{unit}  [{where}{one.source}; {one.status}]"
 
 
-def _short(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else number(value)
+def _value(value: Any, given: str) -> str:
+    if isinstance(value, list):
+        return ", ".join(_value(part, str(part)) for part in value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value if isinstance(value, str) else str(value) if isinstance(value, bool) else given
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.10g}"
