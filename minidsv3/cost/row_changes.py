@@ -30,6 +30,7 @@ from minidsv3.machine.operands import Stored
 from minidsv3.numerics import NVFP4
 
 __all__ = [
+    "READERS",
     "Change",
     "cast_near_memory",
     "fp4_products",

@@ -1,6 +1,6 @@
 """Two bills beside each other: what a change of hardware, layout or rows does to bytes, FLOPs and seconds.
 
-A what-if has a bill before and one after. What both have is set side by side as `Effect`s: totals of the phase,
+A what-if has a bill before and one after. What both have stands side by side as `Effect`s: totals of a phase,
 seconds of its parts, and whatever figures belong to the question (an error, a count of copies).
 
 Does: compare. Does not: change anything (`row_changes`, `wire_changes`, `hardware.with_values`), name the
@@ -15,11 +15,12 @@ wishes (`scenarios`).
     >>> [effect.name for effect in twice.totals if effect.changed]
     ['seconds', 'computing', 'tokens a second, one GPU']
     >>> f"{twice['computing'].ratio:.2f}"
-    '0.54'
+    '0.60'
 
 Next: minidsv3.cost.row_changes
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -55,8 +56,8 @@ class Effect:
 
     @property
     def changed(self) -> bool:
-        """Whether it makes a difference."""
-        return self.before != self.after
+        """Whether it makes a difference, beyond what float arithmetic does."""
+        return not math.isclose(self.before, self.after, rel_tol=1e-9)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

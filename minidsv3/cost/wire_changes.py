@@ -29,6 +29,8 @@ from minidsv3.machine import Row, Trace
 from minidsv3.machine.operands import Stored
 
 __all__ = [
+    "BACK",
+    "OUT",
     "carries",
     "forward_in_hardware",
     "fp8_combine",
