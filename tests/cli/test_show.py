@@ -26,6 +26,7 @@ SMALL = {
     "codecs": ["--model", RUN, "--batch", "1", "--seq", "8"],
     "precision": [],
     "models": ["v3", "moonlight"],
+    "hardware": ["h800"],
     "gradients": ["--model", RUN, "--batch", "1", "--seq", "8", "--block", "32"],
 }
 """Subjects, and the accumulator's other picture, with options that take no time."""
