@@ -21,7 +21,8 @@ import difflib
 import itertools
 import math
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -295,19 +296,23 @@ class ModelConfig:
         MTP modules are layers n_layers, n_layers + 1, …; their copies of embedding and head, which the
         published files repeat, are shared with the main model and not listed.
         """
+        return self._shapes(range(self.n_layers), self.n_routed_experts)
+
+    def _shapes(self, layers: Iterable[int], experts: int) -> dict[str, tuple[int, ...]]:
+        """The same for these layers of the main model, with so many routed experts each."""
         shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (self.vocab_size, self.dim)}
-        for layer in range(self.n_layers):
-            shapes |= self._block_shapes(layer)
+        for layer in layers:
+            shapes |= self._block_shapes(layer, experts)
         shapes |= {"model.norm.weight": (self.dim,), "lm_head.weight": (self.vocab_size, self.dim)}
         for layer in range(self.n_layers, self.n_layers + self.n_mtp_layers):
             at = f"model.layers.{layer}."
             shapes |= {f"{at}enorm.weight": (self.dim,), f"{at}hnorm.weight": (self.dim,)}
             shapes |= {f"{at}eh_proj.weight": (self.dim, 2 * self.dim)}
-            shapes |= self._block_shapes(layer)
+            shapes |= self._block_shapes(layer, experts)
             shapes |= {f"{at}shared_head.norm.weight": (self.dim,)}
         return shapes
 
-    def _block_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+    def _block_shapes(self, layer: int, experts: int) -> dict[str, tuple[int, ...]]:
         at, d, h = f"model.layers.{layer}.", self.dim, self.n_heads
         shapes: dict[str, tuple[int, ...]] = {f"{at}input_layernorm.weight": (d,)}
         attention = {"kv_a_proj_with_mqa": (self.kv_lora_rank + self.qk_rope_head_dim, d)}
@@ -329,7 +334,7 @@ class ModelConfig:
         shapes |= {f"{at}mlp.gate.weight": (self.n_routed_experts, d)}
         if self.has_router_bias:
             shapes |= {f"{at}mlp.gate.e_score_correction_bias": (self.n_routed_experts,)}
-        for expert in range(self.n_routed_experts):
+        for expert in range(experts):
             shapes |= _ffn_shapes(f"{at}mlp.experts.{expert}.", d, self.moe_inter_dim)
         if self.n_shared_experts:
             shapes |= _ffn_shapes(f"{at}mlp.shared_experts.", d, self.n_shared_experts * self.moe_inter_dim)
@@ -350,13 +355,12 @@ class ModelConfig:
 
     @cached_property
     def _counts(self) -> dict[str, int]:
-        shapes = self.tensor_shapes()
         by_part = dict.fromkeys(
             ("embedding", "head", "attention", "dense", "routed", "shared", "gate", "norm"), 0
         )
         mtp = 0
-        for name, shape in shapes.items():
-            size = math.prod(shape)
+        for name, shape, layers, experts in self._kinds:
+            size = math.prod(shape) * layers * experts
             if _layer_of(name) >= self.n_layers:
                 mtp += size
             else:
@@ -373,7 +377,22 @@ class ModelConfig:
             "mtp": mtp,
             "stored": total + mtp + copies,
         }
-        return counts | self._counts_of_the_files(shapes, counts["stored"]) | self._counts_of_one(shapes)
+        return counts | self._counts_of_the_files(counts["stored"]) | self._counts_of_one()
+
+    @cached_property
+    def _kinds(self) -> list[tuple[str, tuple[int, ...], int, int]]:
+        """Name and shape of one tensor of each kind, with how many layers, and experts of each, have it.
+
+        V3's 45,000 tensors are of some 60 kinds; of layers alike the last one stands for the others.
+        """
+        last = [
+            self.n_layers - 1 if self.is_moe(i) else self.n_dense_layers - 1 for i in range(self.n_layers)
+        ]
+        alike = Counter(last)
+        return [
+            (name, shape, alike.get(_layer_of(name), 1), self.n_routed_experts if ".experts." in name else 1)
+            for name, shape in self._shapes(alike, experts=1).items()
+        ]
 
     def active_parameters(self, n_activated_experts: int) -> dict[str, int]:
         """`active` and `active_without_embedding` if a token met another number of routed experts."""
@@ -395,25 +414,33 @@ class ModelConfig:
         """
         return [name for name, shape in self.tensor_shapes().items() if _is_fp8(name, shape)]
 
-    def _counts_of_the_files(self, shapes: dict[str, tuple[int, ...]], stored: int) -> dict[str, int]:
+    def _counts_of_the_files(self, stored: int) -> dict[str, int]:
         """The published layout: FP8 with scales, the rest BF16 but float32 biases, copies for each module."""
-        narrow = [shape for name, shape in shapes.items() if _is_fp8(name, shape)]
-        scales = sum(math.prod(-(-size // self.fp8_block) for size in shape) for shape in narrow)
-        biases = sum(math.prod(shape) for name, shape in shapes.items() if name.endswith("correction_bias"))
-        codes = sum(map(math.prod, narrow))
+        tensors = scales = codes = biases = 0
+        for name, shape, layers, experts in self._kinds:
+            times = layers * experts
+            tensors += times
+            if _is_fp8(name, shape):
+                tensors += times
+                codes += times * math.prod(shape)
+                scales += times * math.prod(-(-size // self.fp8_block) for size in shape)
+            biases += times * math.prod(shape) if name.endswith("correction_bias") else 0
         return {
             "scales": scales,
             "checkpoint": stored + scales,
-            "checkpoint_tensors": len(shapes) + len(narrow) + 2 * self.n_mtp_layers,
+            "checkpoint_tensors": tensors + 2 * self.n_mtp_layers,
             "checkpoint_bytes": codes + 4 * (scales + biases) + 2 * (stored - codes - biases),
         }
 
-    def _counts_of_one(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    def _counts_of_one(self) -> dict[str, int]:
         """Parameters of the last layer's attention, of its first routed expert, and of its MoE FFN."""
-        at, layer = f"model.layers.{self.n_layers - 1}.", {}
-        for name, key in {"attention": "self_attn.", "expert": "mlp.experts.0.", "moe": "mlp."}.items():
-            sizes = (math.prod(shape) for full, shape in shapes.items() if full.startswith(f"{at}{key}"))
-            layer[f"one_{name}"] = sum(sizes)
+        at = f"model.layers.{self.n_layers - 1}."
+        layer = {"one_attention": 0, "one_expert": 0, "one_moe": 0}
+        for name, shape, _, experts in self._kinds:
+            size = math.prod(shape)
+            layer["one_attention"] += size if name.startswith(f"{at}self_attn.") else 0
+            layer["one_expert"] += size if name.startswith(f"{at}mlp.experts.0.") else 0
+            layer["one_moe"] += size * experts if name.startswith(f"{at}mlp.") else 0
         return layer if self.is_moe(self.n_layers - 1) else layer | {"one_moe": 0}
 
 
