@@ -155,8 +155,14 @@ def _without(row: Row, operand: str) -> list[Row]:
     elements = {name: written[name] * math.prod(row.shapes[at[0]]) for name, at in whose.items() if at}
     gone = elements.get(operand, 0) * row.vector_flops // sum(elements.values())
     lighter = moving(row, -sum(operand_bytes(row, i) for i in whose[operand]))
-    fields = {name: tuple(getattr(row, name)[i] for i in left) for name in ("shapes", "formats", "blocks")}
-    return [replace(lighter, vector_flops=row.vector_flops - gone, **fields)]
+    rest = replace(
+        lighter,
+        shapes=tuple(row.shapes[i] for i in left),
+        formats=tuple(row.formats[i] for i in left),
+        blocks=tuple(row.blocks[i] for i in left),
+        vector_flops=row.vector_flops - gone,
+    )
+    return [rest]
 
 
 def _kept_activation(row: Row) -> Stored | None:

@@ -171,7 +171,7 @@ def read_scenario(name: str, table: Mapping[str, Any]) -> Scenario:
     missing = [key for key in ("title", "wish", "source", "deployment") if key not in table]
     if missing:
         raise ValueError(f"scenario {name}: expected a {missing[0]}, got none")
-    frozen = {k: MappingProxyType(v) if isinstance(v, dict) else v for k, v in table.items()}
+    frozen: dict[str, Any] = {k: MappingProxyType(v) if isinstance(v, dict) else v for k, v in table.items()}
     return Scenario(name=name, **frozen)
 
 

@@ -127,7 +127,11 @@ def quantised_bytes(side: Side) -> Found:
     present = {row.op for row in side.plain if row.phase == "forward"}
     found = {op: present.intersection(readers) for op, readers in READERS.items() if op in present}
     alone = {op for op, readers in found.items() if len(readers) == 1}
-    values = sum(row.times * math.prod(row.shapes[0]) for row in side.plain if row.op in alone)
+    values = sum(
+        row.times * math.prod(row.shapes[0])
+        for row in side.plain
+        if row.op in alone and row.phase == "forward"
+    )
     traffic = _traffic(side, {*found, *turning}.union(*found.values()))
     of_one = _traffic(side, alone.union(*(found[op] for op in alone)), phase="forward")
     return {
