@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minidsv3.hardware import Difference, Hardware, Quantity
-from minidsv3.show.hardware_table import WIDE, named
+from minidsv3.show.hardware_table import NARROW, WIDE, named
 from minidsv3.show.numbers import counted, size
 from minidsv3.show.tables import plain_table
 
@@ -57,11 +57,14 @@ class DifferenceTable:
         if not self.differences:
             yield Text("no value differs")
             return
-        widths = self._widths(options.max_width)
-        yield self._table([], widths, options.ascii_only)
+        narrow, widths = options.max_width < NARROW, self._widths(options.max_width)
+        if not narrow:
+            yield self._table([], widths, options.ascii_only)
         for head, group in groupby(self.differences, key=lambda one: one.path.rpartition(".")[0]):
             yield Text(head, "bold")
-            yield self._table(list(group), widths, options.ascii_only)
+            found = list(group)
+            lines = Text("\n".join(map(_line, found)))
+            yield lines if narrow else self._table(found, widths, options.ascii_only)
         yield Text(self.legend(options.max_width >= BARRED), "dim")
 
     def title(self) -> str:
@@ -132,6 +135,12 @@ def _cell(quantity: Quantity | None) -> str:
     if quantity is None:
         return "none"
     return size(quantity.si) if quantity.unit == "B" else quantity.text
+
+
+def _line(one: Difference) -> str:
+    """A difference for few columns."""
+    said = f"  {one.path.rpartition('.')[2]}  {_cell(one.a)} / {_cell(one.b)}"
+    return f"{said}, {_ratio(one)}" if _ratio(one) else said
 
 
 def _only(one: Difference) -> str:

@@ -35,6 +35,7 @@ from minidsv3.show.tables import in_parts, plain_table
 __all__ = ["HardwareList", "HardwareTable", "hardware_json", "named"]
 
 STYLES = {"measured": "green", "assumed": "yellow"}  # the word stands beside the colour
+NARROW = 56  # columns below which a value is a line, not a row
 WIDE = 100  # columns from which on a value's meaning stands beside it
 TENSOR_CORE = "tensor_core"
 
@@ -50,7 +51,10 @@ class HardwareTable:
         yield Text(self.summary(), "dim")
         chip = {path: q for path, q in self.hardware.values.items() if not path.startswith(TENSOR_CORE)}
         yield Text()
-        yield self._values(chip, options.max_width >= WIDE)
+        if options.max_width < NARROW:
+            yield from self._lines(chip)
+        else:
+            yield self._values(chip, options.max_width >= WIDE)
         if self.hardware.tensor_core:
             yield from self._cores(options)
         yield Text("\nsources", "bold")
@@ -66,6 +70,15 @@ class HardwareTable:
         each = [(sum(q.status == status for q in values), status) for status in STATUSES]
         said = ", ".join(f"{number} {status}" for number, status in each if number)
         return f"{self.hardware.id}: {counted(len(values), 'value')}: {said}"
+
+    def _lines(self, values: Mapping[str, Quantity]) -> Iterator[Text]:
+        """The same for few columns, a value a line."""
+        numbers = self.numbers()
+        for head, paths in groupby(values, key=lambda path: path.rpartition(".")[0]):
+            yield Text(head, "bold")
+            for path in paths:
+                q = values[path]
+                yield Text(f"  {path.rpartition('.')[2]}  {q.text}, {q.status} [{numbers[q.source]}]")
 
     def _values(self, values: Mapping[str, Quantity], wide: bool) -> Table:
         """Values by table of the file."""
