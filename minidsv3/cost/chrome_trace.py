@@ -93,7 +93,11 @@ def _thread(line: Line) -> str:
     """A wire, for what is sent; of two wires the one that takes longer."""
     if line.phase != "communication":
         return "compute"
-    return line.bound if line.bound in WIRES else next((wire for wire in WIRES if line.bytes.get(wire)), "compute")
+    return (
+        line.bound
+        if line.bound in WIRES
+        else next((wire for wire in WIRES if line.bytes.get(wire)), "compute")
+    )
 
 
 def _said(line: Line) -> dict[str, Any]:

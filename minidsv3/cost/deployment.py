@@ -120,7 +120,9 @@ class Deployment:
         if said:
             return said
         if self.sequences % self.micro_batches:
-            said.append(f"expected sequences divisible by {self.micro_batches} micro-batches, got {self.sequences}")
+            said.append(
+                f"expected sequences divisible by {self.micro_batches} micro-batches, got {self.sequences}"
+            )
         per_node = min(self.gpus_per_node, self.expert_parallel)
         if self.expert_parallel % per_node:
             said.append(f"expected expert_parallel in nodes of {per_node} GPUs, got {self.expert_parallel}")
@@ -164,12 +166,16 @@ def read_deployment(name: str, table: Mapping[str, Any]) -> Deployment:
     """Check one parsed table; ValueError naming deployment, field and expectation."""
     rows = dict(table)
     title, profile = rows.pop("title", ""), rows.pop("profile", {})
-    known = [one.name for one in fields(Deployment) if one.name not in ("name", "title", "profile", "sources")]
+    known = [
+        one.name for one in fields(Deployment) if one.name not in ("name", "title", "profile", "sources")
+    ]
     for key in rows:
         if key not in known:
             raise ValueError(f"deployment {name}: unknown field {key!r}: {near(key, known)}")
     sources = {key: _sourced(name, key, row) for key, row in rows.items()}
-    values = {key: tuple(v) if isinstance(v := one.value, list) else v for key, one in sources.items()}
+    values: dict[str, Any] = {
+        key: tuple(v) if isinstance(v := one.value, list) else v for key, one in sources.items()
+    }
     measured = {key: _sourced(name, f"profile.{key}", row) for key, row in profile.items()}
     return Deployment(name=name, title=title, profile=measured, sources=sources, **values)
 
@@ -188,7 +194,9 @@ def with_fields(deployment: Deployment, changes: Mapping[str, Any], source: str 
 
     Raises ValueError for an unknown field (with near names) or a value that does not fit.
     """
-    known = [one.name for one in fields(Deployment) if one.name not in ("name", "title", "profile", "sources")]
+    known = [
+        one.name for one in fields(Deployment) if one.name not in ("name", "title", "profile", "sources")
+    ]
     values, sources = {}, dict(deployment.sources)
     for key, value in changes.items():
         if key not in known:

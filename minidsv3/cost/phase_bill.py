@@ -5,8 +5,8 @@ the longer of the two; otherwise as long as both. Every kernel runs at its peak 
 nothing is launched or waited for, so these seconds are a lower bound. `against_profile` puts them beside what
 DeepSeek measured of the same pair of chunks.
 
-A pipeline's micro-batch visits all its GPUs; the bill is that of the whole visit, and a GPU's rate of tokens is
-the visit's divided by the GPUs. Bubbles, the optimiser and transfers between stages are not in it.
+A pipeline's micro-batch visits all its GPUs; the bill is that of the whole visit, in seconds of a GPU, of which
+each of them has a part. Bubbles, the optimiser and transfers between stages are not in it.
 
     >>> from minidsv3.hardware import load_hardware
     >>> v3 = phase_bill(ModelConfig.preset("v3"), load_hardware("h800"), load_deployment("decode"))
@@ -16,8 +16,8 @@ the visit's divided by the GPUs. Bubbles, the optimiser and transfers between st
 Next: minidsv3.cost.chrome_trace
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from minidsv3.config import ModelConfig
@@ -30,7 +30,18 @@ from minidsv3.hardware import Hardware
 from minidsv3.machine import Row, Trace
 from minidsv3.machine.operands import Stored
 
-__all__ = ["Explained", "PhaseBill", "ProfileLine", "against_profile", "explain", "phase_bill", "price"]
+__all__ = [
+    "Explained",
+    "PhaseBill",
+    "ProfileLine",
+    "against_profile",
+    "explain",
+    "explain_hardware",
+    "explain_model",
+    "explain_rules",
+    "phase_bill",
+    "price",
+]
 
 
 @dataclass(frozen=True)
@@ -68,8 +79,8 @@ class PhaseBill:
 
     @property
     def tokens_per_second(self) -> float:
-        """Of one GPU."""
-        return self.tokens / self.seconds / self.deployment.pipeline if self.seconds else 0.0
+        """Of one GPU: of a pipeline's, too, whose GPUs share both the seconds and the tokens."""
+        return self.tokens / self.seconds if self.seconds else 0.0
 
     @property
     def bound(self) -> str:
@@ -80,7 +91,11 @@ class PhaseBill:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the lines of the bill left out."""
-        said = {"schema": "minidsv3.phase_bill/1", "model": self.model, "phase": self.deployment.phase}
+        said: dict[str, Any] = {
+            "schema": "minidsv3.phase_bill/1",
+            "model": self.model,
+            "phase": self.deployment.phase,
+        }
         said |= {"deployment": self.deployment.to_dict()}
         names = ("tokens", "compute_seconds", "communication_seconds", "serial_seconds", "overlapped_seconds")
         said |= {name: getattr(self, name) for name in (*names, "tokens_per_second", "bound")}
@@ -124,6 +139,7 @@ def price(
     """Price rows of a deployment, such as `rows_of` made and a what-if changed."""
     reserve = deployment.communication_sms
     priced = bill(trace, hardware, reserve_communication_sms=reserve, config=config)
+    at = rates(hardware, reserve_communication_sms=reserve)
     communication = sum(line.seconds for line in priced.lines if line.phase == "communication")
     seen = deployment.length + (deployment.phase == "decode")
     cache = deployment.sequences * seen * kv_bytes_per_token(config)
@@ -131,14 +147,28 @@ def price(
         model=model,
         config=config,
         deployment=deployment,
-        bill=priced,
-        rates=rates(hardware, reserve_communication_sms=reserve),
+        bill=replace(priced, rule=_rule(deployment, at)),
+        rates=at,
         trace=trace,
         tokens=deployment.tokens,
         compute_seconds=priced.total.seconds - communication,
         communication_seconds=communication,
         kv_bytes=0 if deployment.phase == "train" else cache,
         weight_bytes=_weight_bytes(trace) // deployment.pipeline // deployment.micro_batches,
+    )
+
+
+def _rule(deployment: Deployment, at: Rates) -> str:
+    """How rows that name their formats are priced, in words."""
+    if deployment.precision == "fp32":
+        return at.rule
+    kernels = "each primitive a kernel of its own"
+    if not deployment.as_traced:
+        kernels = "attention one kernel, each other primitive one"
+    _, some, sms = at.rule.rpartition("; ") if deployment.communication_sms else ("", "", "")
+    return (
+        f"each product at the peak of its wider factor's format ({deployment.precision} recipe), the rest at the "
+        f"float32 peak of the CUDA cores; bytes in the recipe's formats; {kernels}{some}{sms}"
     )
 
 
@@ -181,9 +211,7 @@ def against_profile(phase: PhaseBill) -> tuple[ProfileLine, ...]:
     sent = part * sum(line.seconds for line in inside if line.phase == "communication")
     computed = part * sum(line.seconds for line in inside if line.phase != "communication")
     seconds = {"compute": computed, "communication": sent, "pair": max(computed, sent)}
-    return tuple(
-        ProfileLine(name, seconds[name], profile[name].si, profile[name].source) for name in seconds
-    )
+    return tuple(ProfileLine(name, seconds[name], profile[name].si, profile[name].source) for name in seconds)
 
 
 # ---- where every number comes from ------------------------------------------------------------------------
@@ -201,27 +229,42 @@ class Explained(NamedTuple):
 
 def explain(phase: PhaseBill, model_source: str = "the model's config") -> tuple[Explained, ...]:
     """Every number used: values of the hardware file, fields of model and deployment, rules of pricing."""
-    used = _rates_used(phase)
-    found = [
-        Explained("hardware", path, one.text, one.source, one.status)
-        for path, one in phase.rates.values.items()
-        if path in used
-    ]
-    fields = phase.config.to_dict()
+    hardware = explain_hardware(phase.bill.lines, phase.rates)
+    model = explain_model(phase.config, model_source)
+    return (*hardware, *model, *_explain_deployment(phase.deployment), *explain_rules(deployed=True))
+
+
+def explain_hardware(lines: Iterable[Line], at: Rates) -> Iterator[Explained]:
+    """Values of the hardware file that the seconds of these lines depend on."""
+    products, wires = set[str](), set[str]()
+    for line in lines:
+        products |= {line.precision} if line.matrix_flops else set()
+        wires |= {WIRES[kind] for kind in line.bytes if kind in WIRES}
+    used = {f"chip.peak.{name}" for name in products} | wires | {"chip.peak.fp32", "chip.hbm.bandwidth"}
+    for path, one in at.values.items():
+        if path in used or path.startswith("chip.sm."):
+            yield Explained("hardware", path, one.text, one.source, one.status)
+
+
+def explain_model(config: ModelConfig, source: str) -> Iterator[Explained]:
+    """Fields of a config that shapes and copies are made of."""
+    fields, status = config.to_dict(), "assumed" if source.endswith("ours") else "report"
     for name in MODEL_FIELDS:
-        found.append(Explained("model", name, str(fields[name]), model_source, "report"))
-    for name, said in phase.deployment.sources.items():
+        yield Explained("model", name, str(fields[name]), source, status)
+
+
+def _explain_deployment(deployment: Deployment) -> Iterator[Explained]:
+    for name, said in deployment.sources.items():
         value = ", ".join(said.value) if isinstance(said.value, tuple | list) else str(said.value)
-        found.append(Explained("deployment", name, value, said.source, said.status))
-    return (*found, *(Explained("rule", name, text, source, "assumed") for name, text, source in RULES))
+        yield Explained("deployment", name, value, said.source, said.status)
+    for name, said in deployment.profile.items():
+        yield Explained("profile", name, f"{said.value} {said.unit}", said.source, said.status)
 
 
-def _rates_used(phase: PhaseBill) -> set[str]:
-    """Paths of the hardware file that a line's seconds depend on."""
-    products = {line.precision for line in phase.bill.lines if line.matrix_flops}
-    used = {f"chip.peak.{name}" for name in products} | {"chip.peak.fp32", "chip.hbm.bandwidth"}
-    used |= {path for wire, path in WIRES.items() if phase.bill.total.bytes.get(wire)}
-    return used | {path for path in phase.rates.values if path.startswith("chip.sm.")}
+def explain_rules(deployed: bool) -> Iterator[Explained]:
+    """Rules of pricing.  deployed: with those that concern GPUs side by side."""
+    for name, text, source in (*RULES, *(DEPLOYED if deployed else ())):
+        yield Explained("rule", name, text, source, "report" if "report" in source else "assumed")
 
 
 # fields of a model config that shapes and copies are made of
@@ -237,10 +280,16 @@ RULES = (
     ("FLOPs of a product", "2 for every combination of the axes of its signature", "data/ops.toml"),
     ("FLOPs of the rest", "so many an element, by primitive", "data/ops.toml"),
     ("bytes", "each operand read once, each result written once, in the recipe's formats", "data/precision"),
+    ("kernels", "each primitive is one; none is launched, waited for, or slower than its bound", "ours"),
+    ("seconds of a row", "the longest of computing, memory and each wire", "the roofline model"),
+)
+DEPLOYED = (
     ("attention", "one kernel: scores and probabilities stay on the chip; blocks of 64 queries", "ours"),
-    ("kernels", "else each primitive is one; none is launched, waited for, or slower than its bound", "ours"),
-    ("seconds of a row", "the longest of computing, memory and each wire", "roofline"),
-    ("experts", "evenly loaded; a GPU's share of all copies", "ours, as in deepseek-ai/profile-data"),
-    ("copies", "means over picks spread evenly in the kept groups", "ours; DeepSeek-V3 report, 3.2.2"),
+    (
+        "experts",
+        "evenly loaded; a GPU computes as many copies as its tokens send",
+        "deepseek-ai/profile-data",
+    ),
+    ("copies", "means over picks spread evenly in the kept groups", "ours, on DeepSeek-V3 report 3.2.2"),
     ("overlap", "the longer of computing and communicating", "DeepSeek-V3 report, 3.2.1"),
 )

@@ -43,13 +43,13 @@ Shape = tuple[int, ...]
 Loads = Sequence[Sequence[int]]
 # what lies in memory under a symbol, where it is no number of the model's precision
 DTYPES = {"t": "int64", "chosen": "int64", "kept groups": "int64", "rotation": "complex64"}
-# operands of an attention kernel that stay on the chip, or are there already
+# operands of an attention kernel that stay on the chip
 ON_CHIP = {
     "mla.scores": {2},
     "mla.softmax": {0, 1},
     "mla.values": {0},
     "mla.absorbed_scores": {2},
-    "mla.absorbed_values": {0, 1},
+    "mla.absorbed_values": {0},
 }
 
 
@@ -61,6 +61,7 @@ class Use(NamedTuple):
     times: int = 1
     expert: int | None = None
     seen: tuple[int, int] | None = None  # of an attention kernel: pairs of query and key computed, of so many
+    read_once: int = 0  # of an attention kernel: numbers of the cache that its other product counts
 
 
 class Segment(NamedTuple):
@@ -119,7 +120,9 @@ def _check(c: ModelConfig, d: Deployment) -> None:
             f"deployment {d.name}: expected at most {c.max_seq_len} positions, max_seq_len of the model, got {last}"
         )
     if d.phase == "train" and d.mtp and d.length <= c.n_mtp_layers:
-        raise ValueError(f"deployment {d.name}: expected length > {c.n_mtp_layers} MTP modules, got {d.length}")
+        raise ValueError(
+            f"deployment {d.name}: expected length > {c.n_mtp_layers} MTP modules, got {d.length}"
+        )
     if d.expert_parallel == 1:
         return
     if c.n_dense_layers == c.n_layers and not c.n_mtp_layers:
@@ -256,11 +259,12 @@ def _absorbed_core(p: _Part) -> list[Use]:
     c, H, C, S = p.c, p.c.n_heads, p.c.kv_lora_rank, p.S
     A, d_h, d_v = C + c.qk_rope_head_dim, c.qk_nope_head_dim, c.v_head_dim
     together, times = (1, p.B) if p.d.as_traced else (p.B, 1)
+    first = S * C // 2  # a kernel reads a latent once, for both products: half of it counts in each
     return [
         _use("mla.absorb_q", (H, together, d_h), (H, d_h, C))._replace(times=times),
-        _use("mla.absorbed_scores", (H, A), (A, S))._replace(times=p.B),
+        _use("mla.absorbed_scores", (H, A), (A, S))._replace(times=p.B, read_once=S * C - first),
         _use("mla.softmax", (H, 1, S))._replace(times=p.B),
-        _use("mla.absorbed_values", (H, S), (S, C))._replace(times=p.B),
+        _use("mla.absorbed_values", (H, S), (S, C))._replace(times=p.B, read_once=first),
         _use("mla.absorb_v", (H, together, C), (H, C, d_v))._replace(times=times),
     ]
 
@@ -326,30 +330,38 @@ def _experts(p: _Part, load: Sequence[int] | None) -> Iterator[Use]:
     if d.as_traced and not one_token:
         yield from _narrowed(p, "experts.copy_gate_up", (hosted, 2 * M, D))
         yield from _narrowed(p, "experts.copy_down", (hosted, D, M))
-    for use, n in each:
-        yield _use("experts.gate_up", (n, D), (2 * M, D))._replace(**use)
+    for n, times, expert in each:
+        yield _use("experts.gate_up", (n, D), (2 * M, D))._replace(times=times, expert=expert)
     yield _use("experts.swiglu", (copies, M), (copies, M))
     yield _use("experts.scale", (copies, M), (copies,))
     yield from _tiles(p, "experts.quantise_a", (copies, M))
-    for use, n in each:
-        yield _use("experts.down", (n, M), (D, M))._replace(**use)
+    for n, times, expert in each:
+        yield _use("experts.down", (n, M), (D, M))._replace(times=times, expert=expert)
     if not one_token:
         yield from _kept(p, "experts.keep", (copies, 2 * M))
     yield _use("experts.combine", (copies, D), result=(p.N, D))
 
 
-def _spread(copies: int, hosted: int) -> list[tuple[dict[str, int], int]]:
-    """Copies over experts as evenly as whole numbers go: how many experts alike, copies of each."""
+class _Share(NamedTuple):
+    """What comes to one expert, or to several alike."""
+
+    copies: int
+    times: int = 1
+    expert: int | None = None
+
+
+def _spread(copies: int, hosted: int) -> list[_Share]:
+    """Copies over experts as evenly as whole numbers go."""
     low, more = divmod(copies, hosted)
-    return [({"times": times}, n) for times, n in ((more, low + 1), (hosted - more, low)) if times and n]
+    return [_Share(n, times) for times, n in ((more, low + 1), (hosted - more, low)) if times and n]
 
 
-def _given(load: Sequence[int], copies: int, hosted: int) -> list[tuple[dict[str, int], int]]:
+def _given(load: Sequence[int], copies: int, hosted: int) -> list[_Share]:
     if len(load) != hosted or sum(load) != copies:
         raise ValueError(
             f"expected loads of {hosted} experts, {copies} copies together, got {len(load)} and {sum(load)}"
         )
-    return [({"expert": expert}, n) for expert, n in enumerate(load) if n]
+    return [_Share(n, expert=expert) for expert, n in enumerate(load) if n]
 
 
 def _use(op: str, *operands: Shape, result: Shape | None = None) -> Use:
@@ -436,13 +448,15 @@ def _in_one_kernel(row: Row, use: Use, which: Iterable[int]) -> Row:
     moved: Counter[str] = Counter()
     for i, shape, format_, block in zip(which, row.shapes, row.formats, row.blocks, strict=True):
         if i not in ON_CHIP[use.op]:
-            moved[look_up(use.op).kinds[i]] += Stored(format_, block).nbytes(shape)
+            kind = look_up(use.op).kinds[i]
+            moved[kind] += Stored(format_, block).nbytes(shape)
+            moved[kind] -= Stored(format_).nbytes((use.read_once,)) if kind == "kv" else 0
     computed, square = use.seen or (1, 1)
     products, others = (n * computed // square for n in (row.matrix_flops, row.vector_flops))
     return replace(row, bytes=dict(moved), matrix_flops=products, vector_flops=others)
 
 
-def _dtypes(use: Use) -> list[str | Stored]:
+def _dtypes(use: Use) -> list[str]:
     return [DTYPES.get(symbol, "float32") for symbol in look_up(use.op).symbols]
 
 

@@ -15,7 +15,7 @@ Does: lay out a `Bill` and the catalogue. Does not: price (`minidsv3.cost`).
     1 row, 1.00 TFLOP of products, 2.00 GB moved
     1.01 ms on NVIDIA H800 SXM, bound by compute
 
-Next: minidsv3.show.anatomy
+Next: minidsv3.show.phase_page
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from minidsv3.cost import Bill, Line, OpTotal
+from minidsv3.cost import Bill, Line, OpTotal, Total
 from minidsv3.machine import Op, look_up
 from minidsv3.show.chart import Bar
 from minidsv3.show.numbers import counted, duration, flops, shape, size
@@ -190,17 +190,19 @@ class TraceTable:
 
 @dataclass(frozen=True)
 class RollUp:
-    """Time by part of the model, as bars."""
+    """Time by part of the model, as bars.  by: "part", "phase", "precision" or "layer"."""
 
     bill: Bill
+    by: str = "part"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         wide = options.max_width >= 78
         table = plain_table()
-        for name in ("part", "time", "share", "", *(("FLOPs",) if wide else ()), "bound"):
+        for name in (self.by, "time", "share", "", *(("FLOPs",) if wide else ()), "bound"):
             right = name in ("time", "share", "FLOPs")
             table.add_column(name, justify="right" if right else "left", no_wrap=True)
-        for total in self.bill.by_part:
+        totals: tuple[Total, ...] = getattr(self.bill, f"by_{self.by}")
+        for total in totals:
             bar, share = Bar(total.share, 24 if wide else 12), f"{total.share:.1%}"
             work = (flops(total.matrix_flops + total.vector_flops),) if wide else ()
             table.add_row(total.name, duration(total.seconds), share, bar, *work, total.bound)

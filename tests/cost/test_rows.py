@@ -1,6 +1,5 @@
 """Rows made from a config equal the rows that a run leaves: row by row, in every precision."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -9,15 +8,14 @@ import numpy as np
 import pytest
 
 from minidsv3.config import ModelConfig
-from minidsv3.cost.closed_form import decode_absorbed_work, decode_naive_work, prefill_work, training_work
-from minidsv3.cost.deployment import Deployment, alone, default_deployment, deployment_names, load_deployment
-from minidsv3.cost.rows import copies_sent, rows_of
+from minidsv3.cost.deployment import Deployment, alone
+from minidsv3.cost.rows import rows_of
 from minidsv3.interpreter import Model
 from minidsv3.machine import Machine, Trace
 from minidsv3.model.block import block_decode
 from minidsv3.model.mla import mla_absorbed_decode, mla_naive_decode
 from minidsv3.model.rope import rotations_for
-from tests.cost.test_closed_forms import CASES, MIDDLE, NANO, TINY, V2, V2_LITE, counted, predicted
+from tests.cost.test_closed_forms import CASES, MIDDLE
 
 V3 = ModelConfig.preset("v3")
 MINI = ModelConfig.preset("mini")

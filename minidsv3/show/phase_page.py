@@ -1,0 +1,181 @@
+"""A phase's bill as a page: what one GPU computes and sends, by op, part, precision; the roofline; the totals.
+
+Where a deployment was profiled, the bill's lower bounds stand beside the measured times. Two further tables
+say what a change makes of a bill, and where each number of it is from.
+
+Does: lay out a `PhaseBill`. Does not: price, draw the roofline (`minidsv3.show.roofline`).
+
+    >>> from minidsv3.config import ModelConfig
+    >>> from minidsv3.cost import phase_bill
+    >>> from minidsv3.hardware import load_hardware
+    >>> from minidsv3.show.svg import plain_text
+    >>> v3 = phase_bill(ModelConfig.preset("v3"), load_hardware("h800"), "train", "DeepSeek-V3")
+    >>> print(plain_text(profile_table(v3), width=70))
+                   the bill  measured  of it
+    ----------------------------------------
+    compute         65.9 ms    118 ms    56%
+    communication   62.3 ms    114 ms    54%
+    pair            65.9 ms    129 ms    51%
+
+Next: minidsv3.show.anatomy
+"""
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from minidsv3.cost import Bill, PhaseBill
+from minidsv3.cost.phase_bill import Explained, against_profile
+from minidsv3.cost.what_if import Effect, effects
+from minidsv3.show.numbers import count, counted, duration, flops, signed_percent, size
+from minidsv3.show.roofline import Roofline
+from minidsv3.show.tables import BillTable, RollUp, plain_table
+
+__all__ = ["bill_effects", "changes_table", "explained_table", "phase_page", "profile_table"]
+
+HEAD = "bold cyan"
+ROLL_UPS = ("part", "phase", "precision")
+
+
+def phase_page(phase: PhaseBill, rows: int = 15, layers: bool = False) -> RenderableType:
+    """The whole page.  rows: ops to list  layers: a line for each layer too."""
+    d = phase.deployment
+    page: list[RenderableType] = [
+        Text(f"{phase.model}, {d.phase}, on {phase.bill.hardware_name}", HEAD),
+        Text(d.title or d.name),
+        Text(summary(phase)),
+        Text("\nops, the longest first", HEAD),
+        BillTable(phase.bill, rows=rows),
+    ]
+    for by in (*ROLL_UPS, *(("layer",) if layers else ())):
+        page += [Text(f"\nby {by}", HEAD), RollUp(phase.bill, by)]
+    page += [Text("\nroofline", HEAD), Roofline(phase.bill, phase.rates)]
+    if against_profile(phase):
+        page += [Text(f"\n{profile_title(phase)}", HEAD), profile_table(phase), Text(REMARK, "dim")]
+    page += [Text("\ntotals", HEAD), totals_table(phase), Text(f"\npriced as: {phase.bill.rule}", "dim")]
+    return Group(*page)
+
+
+REMARK = (
+    "a lower bound: every kernel at its peak or at full memory bandwidth, nothing launched or waited for;\n"
+    "real kernels reach a part of their peaks, and computing and sending get in each other's way"
+)
+
+
+def summary(phase: PhaseBill) -> str:
+    """What a reader wants first, in three lines."""
+    d = phase.deployment
+    tokens = f"one GPU, {counted(phase.tokens, 'token')}"
+    if d.pipeline > 1:
+        tokens = f"{counted(phase.tokens, 'token')} through all layers, which {d.pipeline} GPUs of a pipeline share"
+    how = "overlapped" if d.overlap else "one after the other"
+    return (
+        f"{tokens}\n"
+        f"{duration(phase.compute_seconds)} computing, {duration(phase.communication_seconds)} communicating, "
+        f"{how} {duration(phase.seconds)}, bound by {phase.bound}\n"
+        f"at most {count(round(phase.tokens_per_second))} tokens a second and GPU"
+    )
+
+
+def profile_title(phase: PhaseBill) -> str:
+    """What was measured, and who says so."""
+    layers = phase.deployment.profile["layers"].value
+    source = phase.deployment.profile["layers"].source.partition(",")[0]
+    return f"beside the published profile: one forward and one backward of {layers} MoE layers ({source})"
+
+
+def profile_table(phase: PhaseBill) -> Table:
+    """The bill's lower bounds beside the measured times."""
+    table = plain_table()
+    for name in ("", "the bill", "measured", "of it"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for line in against_profile(phase):
+        table.add_row(line.name, duration(line.seconds), duration(line.measured), f"{line.share:.0%}")
+    return table
+
+
+def totals_table(phase: PhaseBill) -> Table:
+    """Sums, a line each."""
+    total, d = phase.bill.total, phase.deployment
+    said = {
+        "products": flops(total.matrix_flops),
+        "other arithmetic": flops(total.vector_flops),
+        "device memory": f"{size(total.memory_bytes)} moved",
+        "network": f"{size(total.bytes.get('network', 0))} sent",
+        "NVLink": f"{size(total.bytes.get('nvlink', 0))} sent",
+        "weights": f"{size(phase.weight_bytes)} on the GPU"
+        + (", without the second copy" if d.pipeline > 1 else ""),
+        "KV cache": f"{size(phase.kv_bytes)}, {count(phase.bill.kv_bytes_per_token or 0)} B a token",
+        "computing": duration(phase.compute_seconds),
+        "communicating": duration(phase.communication_seconds),
+        "as deployed": f"{duration(phase.seconds)} (one after the other {duration(phase.serial_seconds)})",
+        "a GPU": f"at most {count(round(phase.tokens_per_second))} tokens/s",
+    }
+    if not phase.kv_bytes:
+        del said["KV cache"]
+    table = Table.grid(padding=(0, 2))
+    for name, value in said.items():
+        table.add_row(Text(name, "dim", no_wrap=True), Text(value, overflow="fold"))
+    return table
+
+
+# ---- before and after -------------------------------------------------------------------------------------
+
+
+def bill_effects(before: Bill, after: Bill) -> tuple[Effect, ...]:
+    """Two bills of the same steps: seconds, FLOPs, bytes, seconds of each part."""
+    return effects(dict(_said(before)), dict(_said(after)))
+
+
+def _said(bill: Bill) -> Iterator[tuple[str, tuple[float, str]]]:
+    yield "seconds", (bill.total.seconds, "s")
+    yield "matrix FLOPs", (bill.total.matrix_flops, "FLOP")
+    yield "vector FLOPs", (bill.total.vector_flops, "FLOP")
+    for kind, moved in bill.total.bytes.items():
+        yield f"{kind} bytes", (moved, "B")
+    for total in bill.by_part:
+        yield f"seconds of {total.name}", (total.seconds, "s")
+
+
+UNITS = {"s": duration, "B": size, "FLOP": flops}
+
+
+def changes_table(found: Iterable[Effect]) -> RenderableType:
+    """What changed, a line each; what did not, in one."""
+    every = list(found)
+    changed = [effect for effect in every if effect.changed]
+    table = plain_table()
+    for name in ("", "before", "after", "change"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for effect in changed:
+        before, after = (_text(effect, value) for value in (effect.before, effect.after))
+        ratio = "new" if effect.ratio is None else signed_percent(effect.ratio - 1)
+        table.add_row(effect.name, before, after, ratio)
+    same = ", ".join(effect.name for effect in every if not effect.changed)
+    left = Text(f"as before: {same}", "dim") if changed else Text("nothing changes", "dim")
+    return Group(*([table] if changed else []), *([left] if same or not changed else []))
+
+
+def _text(effect: Effect, value: float) -> str:
+    if effect.unit in UNITS:
+        return UNITS[effect.unit](value)
+    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+# ---- sources ----------------------------------------------------------------------------------------------
+
+
+def explained_table(rows: Iterable[Explained]) -> RenderableType:
+    """A line for each number or rule: what, how much, how sure, who says so."""
+    every = list(rows)
+    said = [
+        Text(f"{one.name} = {one.value}\n").append(f"  {one.status}: {one.source}", "dim") for one in every
+    ]
+    kinds = dict.fromkeys(one.kind for one in every)
+    page: list[RenderableType] = []
+    for kind in kinds:
+        page.append(Text(kind, "bold"))
+        page += [text for one, text in zip(every, said, strict=True) if one.kind == kind]
+    return Group(*page)
