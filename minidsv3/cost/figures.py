@@ -228,7 +228,7 @@ def _check_digits(figure: Figure) -> None:
 
 
 def _check_circles(figure: Figure, found: Mapping[str, Figure], above: tuple[str, ...] = ()) -> None:
-    """Inputs that name figures must exist, and none may need itself."""
+    """Inputs that name figures must exist; none may need itself, computed or as printed."""
     if figure.id in above:
         raise ValueError(
             f"published.toml: {figure.id}: expected inputs without a circle, got {' > '.join(above)}"
@@ -237,6 +237,9 @@ def _check_circles(figure: Figure, found: Mapping[str, Figure], above: tuple[str
         if name not in found:
             known = near(name, list(found))
             raise ValueError(f"published.toml: {figure.id}: inputs: expected a figure, got {name!r}: {known}")
+        if name in (figure.id, *above[:1]):
+            said = "expected inputs without the figure itself"
+            raise ValueError(f"published.toml: {(*above, figure.id)[0]}: {said}, got {name!r}")
         if kind == "computed":
             _check_circles(found[name], found, (*above, figure.id))
 

@@ -37,6 +37,7 @@ __all__ = [
     "mtp_flops_per_token",
     "mtp_joins",
     "parameters",
+    "recomputed_flops_per_token",
     "router_flops_per_token",
     "slide_flops_per_token",
     "training_flops_per_token",
@@ -122,6 +123,13 @@ def fp8_share(config: ModelConfig, length: int) -> float:
     """
     narrow = matrix_weights_met(config) - config.vocab_size * config.dim
     return 3 * 2 * narrow / training_flops_per_token(config, length)
+
+
+def recomputed_flops_per_token(config: ModelConfig) -> int:
+    """FLOPs of MLA's up-projections, which V3's backward computes again (report, 3.2.3); norms are no products."""
+    c = config
+    keys_and_values = c.kv_lora_rank * c.n_heads * (c.qk_nope_head_dim + c.v_head_dim)
+    return 2 * c.n_layers * (c.q_lora_rank * c.n_heads * c.qk_head_dim + keys_and_values)
 
 
 def mtp_joins(config: ModelConfig) -> int:

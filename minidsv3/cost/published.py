@@ -51,6 +51,7 @@ class Input:
     unit: str  # of a number in base units, "" for a plain one
     source: str
     status: str
+    parts: tuple["Input", ...] = ()  # of a list
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Recomputed:
     inputs: tuple[Input, ...]
     says: str  # the calculation in one sentence
     verdict: str
+
+    @property
+    def sourced(self) -> tuple[Input, ...]:
+        """Every input that has a source of its own: those of a list one by one."""
+        return tuple(leaf for one in self.inputs for leaf in one.parts or (one,))
 
     @property
     def text(self) -> str:
@@ -79,7 +85,7 @@ class Recomputed:
         said["inputs"] = [
             {"name": i.name, "given": i.given, "value": _plain(i.value), "unit": i.unit, "source": i.source}
             | {"status": i.status}
-            for i in self.inputs
+            for i in self.sourced
         ]
         return said | {"verdict": self.verdict}
 
@@ -144,11 +150,8 @@ def calculator(name: str) -> Callable[..., float]:
 def _input(name: str, given: Any) -> Input:
     """An entry's input with where it comes from."""
     if isinstance(given, list):
-        parts = [_input(name, one) for one in given]
-        words = tuple(
-            "; ".join(dict.fromkeys(getattr(p, key) for p in parts)) for key in ("source", "status")
-        )
-        return Input(name, ", ".join(p.given for p in parts), [p.value for p in parts], parts[0].unit, *words)
+        parts = tuple(_input(f"{name}[{i}]", one) for i, one in enumerate(given))
+        return Input(name, "a list", [part.value for part in parts], "", "", "", parts)
     kind, _, rest = str(given).partition(":")
     if not isinstance(given, str) or kind not in _FINDERS:
         return Input(name, str(given), given, "", "the entry's formula", "constant")
@@ -171,14 +174,18 @@ def _field(whole: Any, path: str) -> Any:
 
 
 def _model(name: str, path: str) -> Found:
-    source = published_figures(name).get("source", f"data/models/{name}.toml, ours")
-    return _field(_preset(name), path), "", source, "report"
+    return _field(_preset(name), path), "", _source_of(name), "report"
 
 
 @lru_cache
 def _preset(name: str) -> ModelConfig:
     """A model preset, its parameters counted once."""
     return ModelConfig.preset(name)
+
+
+@lru_cache
+def _source_of(name: str) -> str:
+    return str(published_figures(name).get("source", f"data/models/{name}.toml, ours"))
 
 
 def _dense(name: str, path: str) -> Found:
@@ -245,6 +252,4 @@ def _text(figure: Figure, computed: float) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
     return value if isinstance(value, int | float | str) else type(value).__name__

@@ -160,7 +160,7 @@ class Explained:
         yield Text.assemble((self.one.figure.id, "bold cyan"), "  ", self.one.figure.title)
         for name, said in self._facts().items():
             yield Text(_indented(f"{name}: {said}", INDENT // 2, options.max_width))
-        for one in self.one.inputs:
+        for one in self.one.sourced:
             yield Text(_indented(_input(one), INDENT, options.max_width))
 
     def _facts(self) -> dict[str, str]:
@@ -188,7 +188,7 @@ class Explained:
     def describe(self) -> str:
         """The same as sentences."""
         facts = "; ".join(f"{name} {said}" for name, said in self._facts().items())
-        inputs = "; ".join(_input(one) for one in self.one.inputs)
+        inputs = "; ".join(_input(one) for one in self.one.sourced)
         return f"{self.one.figure.title}: {facts}" + (f". With {inputs}." if inputs else ".")
 
 
@@ -205,8 +205,6 @@ def _input(one: Input) -> str:
 
 
 def _value(value: Any, given: str) -> str:
-    if isinstance(value, list):
-        return ", ".join(_value(part, str(part)) for part in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value if isinstance(value, str) else str(value) if isinstance(value, bool) else given
     return f"{value:,}" if isinstance(value, int) else f"{value:,.10g}"
