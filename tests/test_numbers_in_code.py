@@ -91,7 +91,10 @@ def telling_numbers() -> dict[float | str, str]:
     for name, table in data_files():
         own = {unit: size for unit, (size, _) in table.pop("units", {}).items()}
         for number in numbers_in(table, known | own):
-            if is_telling(number):
+            measured = (
+                "/" not in name and number == int(number) and number < 1000
+            )  # "192 us", say: anything's
+            if is_telling(number) and not measured:
                 found.setdefault(key(number), name)
     return found
 
@@ -124,8 +127,8 @@ BY_CHANCE: dict[str, dict[float, str]] = {
     "numerics/block_formats.py": EXPONENT,
     "numerics/fused_step.py": EXPONENT,
     "numerics/scaling.py": EXPONENT,
+    "show/axes.py": {0x2800: "BRAILLE PATTERN BLANK, a character"},
     "show/tables.py": {108: "columns of a screen"},
-    "tokenizer/classes.py": {103: "a class of combining characters in Unicode"},
     "tokenizer/composing.py": {0x1161: "HANGUL JUNGSEONG A, a character"},
     "tokenizer/newer.py": {0x3000: "IDEOGRAPHIC SPACE, the end of a range of characters"},
 }
@@ -168,6 +171,12 @@ ARITHMETIC: dict[str, dict[float, str]] = {
     "cost/rates.py": {8: "bytes of an int64 and of a float64"},
     "cost/row_changes.py": {5: "operands of a row"},
     "cost/serving.py": {8: "bits a byte"},
+    "cost/wish_figures.py": {
+        16: "rows and columns of a drawn product whose error is measured; results that are kept",
+        256: "rows and columns of a drawn matrix whose error is measured",
+        512: "rows and columns of a drawn matrix whose error is measured",
+        1024: "K of a drawn product whose error is measured",
+    },
     "cost/work.py": {
         5: "passes over the elements of a norm's backward",
         6: "FLOPs an element of SwiGLU",

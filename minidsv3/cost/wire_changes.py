@@ -25,7 +25,7 @@ Next: minidsv3.cost.wish_figures
 from dataclasses import replace
 
 from minidsv3.cost.row_changes import moving, operand_bytes
-from minidsv3.machine import Row, Trace
+from minidsv3.machine import Row, Trace, load_precision
 from minidsv3.machine.operands import Stored
 
 __all__ = [
@@ -93,7 +93,7 @@ def logfmt_combine(trace: Trace) -> Trace:
 
 def fp8_combine(trace: Trace) -> Trace:
     """Results come back in E4M3 tiles of 1x128, as tokens go out."""
-    return _returning(trace, Stored("e4m3", (1, 128)))
+    return _returning(trace, Stored("e4m3", (1, int(load_precision("fp8").fp8("block")))))
 
 
 def _returning(trace: Trace, stored: Stored) -> Trace:

@@ -38,7 +38,7 @@ from minidsv3.cost.row_changes import READERS, operand_bytes, partial_sums
 from minidsv3.cost.serving import tpot
 from minidsv3.cost.wire_changes import BACK, OUT, carries
 from minidsv3.hardware import Hardware, TensorCore
-from minidsv3.machine import Trace
+from minidsv3.machine import Trace, load_precision
 from minidsv3.numerics import E4M3, NVFP4, tile_round
 from minidsv3.numerics.experiments import accumulation_errors
 from minidsv3.numerics.tile_errors import CODECS, draw, tile_error
@@ -48,8 +48,8 @@ __all__ = ["ERRORS", "MEASURES", "Found", "Measure", "Side", "measure_named"]
 Values = NDArray[np.float32]
 Found = dict[str, tuple[float, str]]  # name -> value, unit
 SUM_BYTES = 4  # an FP32 partial sum
-TILE = (1, 128)  # of activations: a token, 128 channels (report, 3.3.2)
-TURNED, WEIGHT = (128, 1), (128, 128)
+WIDTH = int(load_precision("fp8").fp8("block"))  # of V3's tiles and blocks (report, 3.3.2)
+TILE, TURNED, WEIGHT = (1, WIDTH), (WIDTH, 1), (WIDTH, WIDTH)  # TILE: a token, so many channels
 
 
 @dataclass(frozen=True)
