@@ -221,12 +221,19 @@ def _leaves(table: Mapping[str, Any], where: str, at: str = "") -> Iterator[tupl
 
 def _check_table(path: str, where: str, entry: Mapping[str, Any]) -> None:
     if path in KEYS:
-        expected = f"exactly the fields {', '.join(_FIELDS)}"
-        raise ValueError(f"{where}.toml: {path}: expected {expected}, got {', '.join(entry) or 'none'}")
+        raise ValueError(f"{where}.toml: {path}: {_fields_expected(entry)}")
     try:
         expected_table(path)
     except ValueError as error:
         raise ValueError(f"{where}.toml: {path[:80]}: {error}") from None
+
+
+def _fields_expected(leaf: Mapping[str, Any]) -> str:
+    """Which fields are missing, which nobody knows."""
+    missing = ", ".join(field for field in _FIELDS if field not in leaf)
+    unknown = ", ".join(field for field in leaf if field not in _FIELDS)[:80]
+    got = f"{unknown} but no {missing}" if missing and unknown else missing and f"no {missing}"
+    return f"expected exactly the fields {', '.join(_FIELDS)}, got {got or f'also {unknown}'}"
 
 
 def _is_line(text: object) -> bool:
@@ -238,7 +245,7 @@ def _quantity(path: str, leaf: Mapping[str, Any]) -> Quantity:
     """One checked value."""
     expected_dimension(path)
     if set(leaf) != set(_FIELDS):
-        raise ValueError(f"expected exactly the fields {', '.join(_FIELDS)}, got {', '.join(leaf)}")
+        raise ValueError(_fields_expected(leaf))
     for field in ("unit", "source", "status"):
         if not _is_line(leaf[field]):
             raise ValueError(f"expected a non-empty {field} of one line, got {leaf[field]!r:.80}")
@@ -257,12 +264,13 @@ def check_value(path: str, value: object, unit: str) -> None:
         if value not in expected_names(path):
             raise ValueError(f"expected {' | '.join(expected_names(path))}, got {value!r:.80}")
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value) or value < 0:
-        raise ValueError(f"expected a number >= 0, got {value!r:.80}")
+    least = "a number >= 0" if path in MAY_BE_ZERO else "a number > 0"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+        raise ValueError(f"expected {least}, got {value!r:.80}")
+    if value < 0 or (value == 0 and path not in MAY_BE_ZERO):
+        raise ValueError(f"expected {least}, got {value!r:.80}")
     if wanted in ("count", "bit") and not isinstance(value, int):
         raise ValueError(f"expected a whole number, got {value!r}")
-    if value == 0 and path not in MAY_BE_ZERO:
-        raise ValueError(f"expected a number > 0, got {value!r}")
     if value and not LEAST <= Quantity(value, unit, "", "").si <= MOST:
         raise ValueError(f"expected {LEAST:g} to {MOST:g} {wanted}, got {value!r:.80} {unit}")
 

@@ -101,13 +101,13 @@ def expected_table(path: str) -> None:
 
 
 def _near(path: str, known: Iterable[str]) -> str:
-    """The nearest names; without any, those whose last word is like it; without these, the tables."""
+    """The nearest names; without any, those with a part that is like the last; without these, the tables."""
     paths = list(known)
     found = difflib.get_close_matches(path, paths, n=3)
     if not found:
-        last = {key: key.rpartition(".")[2] for key in paths}
-        words = difflib.get_close_matches(path.rpartition(".")[2], set(last.values()), n=2, cutoff=0.75)
-        found = [key for key in paths if last[key] in words][:4]
+        parts = sorted({part for key in paths for part in key.split(".")})
+        near = difflib.get_close_matches(path.rpartition(".")[2], parts, n=1, cutoff=0.75)
+        found = [key for key in paths if near and near[0] in key.split(".")][:4]
     if found:
         return f"did you mean {' or '.join(map(repr, found))}?"
     return "known tables: " + ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in paths))

@@ -74,7 +74,7 @@ def test_svg_and_screen_reader(
             "expected PATH=VALUE, such as chip.hbm.bandwidth=8TB/s, got 'node.gpus'",
         ),
         (["h800", "--set", "node.gpu=4"], "unknown key 'node.gpu'; did you mean 'node.gpus'"),
-        (["h800", "--set", "node.gpus=-4"], "node.gpus: expected a number >= 0, got -4"),
+        (["h800", "--set", "node.gpus=-4"], "node.gpus: expected a number > 0, got -4"),
         (["h800", "--set", "chip.hbm.bandwidth=8GB"], "expected a unit of B/s, got 'GB' (B)"),
         (["--diff", "h800"], "expected 2 arguments"),
         (["h800", "h100"], "unrecognized arguments: h100"),
