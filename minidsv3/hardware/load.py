@@ -16,9 +16,8 @@ out is an error when it is asked for.
 Next: minidsv3.hardware.overrides
 """
 
-import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import resources
@@ -27,38 +26,18 @@ from types import MappingProxyType
 from typing import Any
 
 from minidsv3.config import near
-from minidsv3.hardware.schema import (
-    KEYS,
-    MAY_BE_ZERO,
-    expected_dimension,
-    expected_names,
-    expected_table,
-    meaning,
-)
+from minidsv3.hardware.schema import KEYS, expected_dimension, meaning
 from minidsv3.hardware.tensor_cores import TENSOR_CORES, TensorCore
-from minidsv3.hardware.units import STATUSES, Quantity, dimension
+from minidsv3.hardware.units import Quantity
+from minidsv3.hardware.values import is_line, read_values
 
-__all__ = ["Hardware", "assemble", "check_value", "hardware_names", "load_hardware", "read_hardware"]
+__all__ = ["Hardware", "assemble", "hardware_names", "load_hardware", "read_hardware"]
 
 MOST_BYTES = 1 << 20  # of a file; the shipped ones have some thousand
-LEAST, MOST = 1e-30, 1e30  # of a value in base units, so that no sum or quotient of a bill overflows
-LONGEST = 1000  # characters of a name or a source
 
-_FIELDS = ("value", "unit", "source", "status")
 # of a tensor core, what a file says with a unit and a source, or leaves to the family it names
 _CORE = {"terms": "count", "depth": "count", "fraction_bits": "bit", "output_fraction_bits": "bit"}
 _CORE |= {"rounding": "name"}
-# of what is the first a share: in a file the first is at most the second
-_AT_MOST = (
-    ("chip.sm.communication", "chip.sm.count"),
-    ("chip.peak.bf16_throttled", "chip.peak.bf16"),
-    ("chip.clock.throttled", "chip.clock.boost"),
-    ("chip.clock.tensor", "chip.clock.boost"),
-    ("node.nvlink.one_direction", "node.nvlink.both_directions"),
-    ("node.nvlink.usable", "node.nvlink.one_direction"),
-    ("node.planes", "node.nics"),
-    ("fabric.effective", "fabric.line"),
-)
 
 
 class _Cores(dict[str, TensorCore]):
@@ -178,16 +157,9 @@ def read_hardware(table: Mapping[str, Any], where: str = "hardware") -> Hardware
     """
     rest = dict(table)
     name = rest.pop("name", None)
-    if not _is_line(name):
+    if not is_line(name):
         raise ValueError(f"{where}.toml: name: expected a string of one line, got {name!r:.80}")
-    values: dict[str, Quantity] = {}
-    for path, leaf in _leaves(rest, where):
-        try:
-            values[path] = _quantity(path, leaf)
-        except ValueError as error:
-            raise ValueError(f"{where}.toml: {path}: {error}") from None
-    _check_shares(values, where)
-    return assemble(where, str(name), values)
+    return assemble(where, str(name), read_values(rest, where))
 
 
 def assemble(id: str, name: str, given: Mapping[str, Quantity]) -> Hardware:
@@ -200,91 +172,6 @@ def assemble(id: str, name: str, given: Mapping[str, Quantity]) -> Hardware:
     cores = MappingProxyType(_Cores(id, _tensor_cores(values, id)))
     in_order = {path: values[path] for path in KEYS if path in values}
     return Hardware(id, name, MappingProxyType(in_order), cores, MappingProxyType(dict(given)))
-
-
-# ---- values -----------------------------------------------------------------------------------------------
-
-
-def _leaves(table: Mapping[str, Any], where: str, at: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every `{value, …}` with its path; a table is a leaf as soon as it has one of the four fields."""
-    for key, entry in table.items():
-        path = f"{at}{key}"
-        if not isinstance(entry, Mapping):
-            expected = "{ value, unit, source, status }"
-            raise ValueError(f"{where}.toml: {path[:80]}: expected {expected}, got {entry!r:.80}")
-        if set(entry) & set(_FIELDS):
-            yield path, entry
-        else:
-            _check_table(path, where, entry)
-            yield from _leaves(entry, where, f"{path}.")
-
-
-def _check_table(path: str, where: str, entry: Mapping[str, Any]) -> None:
-    if path in KEYS:
-        raise ValueError(f"{where}.toml: {path}: {_fields_expected(entry)}")
-    try:
-        expected_table(path)
-    except ValueError as error:
-        raise ValueError(f"{where}.toml: {path[:80]}: {error}") from None
-
-
-def _fields_expected(leaf: Mapping[str, Any]) -> str:
-    """Which fields are missing, which nobody knows."""
-    missing = ", ".join(field for field in _FIELDS if field not in leaf)
-    unknown = ", ".join(field for field in leaf if field not in _FIELDS)[:80]
-    got = f"{unknown} but no {missing}" if missing and unknown else missing and f"no {missing}"
-    return f"expected exactly the fields {', '.join(_FIELDS)}, got {got or f'also {unknown}'}"
-
-
-def _is_line(text: object) -> bool:
-    """Whether it is one line that a terminal can show."""
-    return isinstance(text, str) and bool(text.strip()) and text.isprintable() and len(text) <= LONGEST
-
-
-def _quantity(path: str, leaf: Mapping[str, Any]) -> Quantity:
-    """One checked value."""
-    expected_dimension(path)
-    if set(leaf) != set(_FIELDS):
-        raise ValueError(_fields_expected(leaf))
-    for field in ("unit", "source", "status"):
-        if not _is_line(leaf[field]):
-            raise ValueError(f"expected a non-empty {field} of one line, got {leaf[field]!r:.80}")
-    if leaf["status"] not in STATUSES:
-        raise ValueError(f"expected status {' | '.join(STATUSES)}, got {leaf['status']!r:.80}")
-    check_value(path, leaf["value"], leaf["unit"])
-    return Quantity(**leaf)
-
-
-def check_value(path: str, value: object, unit: str) -> None:
-    """ValueError unless the unit measures what the path is and the value is one that it can have."""
-    wanted = expected_dimension(path)
-    if dimension(unit) != wanted:
-        raise ValueError(f"expected a unit of {wanted}, got {unit!r} ({dimension(unit)})")
-    if wanted == "name":
-        if value not in expected_names(path):
-            raise ValueError(f"expected {' | '.join(expected_names(path))}, got {value!r:.80}")
-        return
-    least = "a number >= 0" if path in MAY_BE_ZERO else "a number > 0"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
-        raise ValueError(f"expected {least}, got {value!r:.80}")
-    if value < 0 or (value == 0 and path not in MAY_BE_ZERO):
-        raise ValueError(f"expected {least}, got {value!r:.80}")
-    if wanted in ("count", "bit") and not isinstance(value, int):
-        raise ValueError(f"expected a whole number, got {value!r}")
-    if value and not LEAST <= Quantity(value, unit, "", "").si <= MOST:
-        raise ValueError(f"expected {LEAST:g} to {MOST:g} {wanted}, got {value!r:.80} {unit}")
-
-
-def _is_finite(value: float) -> bool:
-    return isinstance(value, int) or math.isfinite(value)
-
-
-def _check_shares(values: Mapping[str, Quantity], where: str) -> None:
-    """What is usable of a line is no more than the line, and so on."""
-    for part, whole in _AT_MOST:
-        if part in values and whole in values and values[part].si > values[whole].si * (1 + 1e-9):
-            expected = f"at most the {values[whole].text} of {whole}"
-            raise ValueError(f"{where}.toml: {part}: expected {expected}, got {values[part].text}")
 
 
 # ---- tensor cores -----------------------------------------------------------------------------------------

@@ -23,9 +23,10 @@ Next: minidsv3.hardware.difference
 import re
 from collections.abc import Iterable, Mapping
 
-from minidsv3.hardware.load import Hardware, assemble, check_value
+from minidsv3.hardware.load import Hardware, assemble
 from minidsv3.hardware.schema import expected_dimension
 from minidsv3.hardware.units import Quantity
+from minidsv3.hardware.values import check_value
 
 __all__ = ["parse_change", "parse_changes", "with_values"]
 

@@ -12,7 +12,7 @@ Does: name paths and dimensions. Does not: hold values (`data/hardware/*.toml` d
     Traceback (most recent call last):
     ValueError: unknown key 'chip.hbm.bandwith'; did you mean 'chip.hbm.bandwidth' or ...
 
-Next: minidsv3.hardware.load
+Next: minidsv3.hardware.values
 """
 
 import difflib

@@ -18,9 +18,9 @@ from minidsv3.hardware import (
     read_hardware,
     tensor_core,
 )
-from minidsv3.hardware.load import check_value
 from minidsv3.hardware.schema import KEYS, expected_names
 from minidsv3.hardware.units import STATUSES, UNITS
+from minidsv3.hardware.values import check_value
 
 
 def h800_text() -> str:
