@@ -186,15 +186,21 @@ def ticks(whole: float, most: int) -> list[float]:
     ([0.0, 0.1, 0.2, 0.3], [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
     """
     power = math.floor(math.log10(whole)) - 1
-    sizes = ((digit, power + more) for more in range(3) for digit in (1, 2, 5))
-    digit, exponent = next(size for size in sizes if size[0] * 10.0 ** size[1] * (most + 1) > whole)
-    count = int(whole / (digit * 10.0**exponent) + 1e-9)
+    for digit, exponent in ((digit, power + more) for more in range(3) for digit in (1, 2, 5)):
+        count = int(whole / float(f"{digit}e{exponent}") + 1e-9)
+        if count <= most:
+            break
     return [float(f"{digit * i}e{exponent}") for i in range(count + 1)]
 
 
-def ruler(whole: float, columns: int, written: Callable[[float], str], plain: bool) -> tuple[str, str]:
-    """A linear scale from nothing to `whole`: a line of labels, a line with the ticks below them."""
-    labels, rule, free = [" "] * (columns + 8), ["-" if plain else "─"] * columns, 0
+def ruler(
+    whole: float, columns: int, written: Callable[[float], str], plain: bool, room: int = 0
+) -> tuple[str, str]:
+    """A linear scale from nothing to `whole`: a line of labels, a line with the ticks below them.
+
+    room: columns behind the scale into which a label may go on.
+    """
+    labels, rule, free = [" "] * (columns + room), ["-" if plain else "─"] * columns, 0
     for amount in ticks(whole, most=max(columns // 12, 2)):
         name, column = written(amount), round(amount / whole * columns)
         first = max(column - len(name) // 2, 0)

@@ -6,13 +6,9 @@ sequence alone does not fit.
 
 Does: draw, tabulate, put into words. Does not: count a model's bytes (`minidsv3.cost.per_token`).
 
-    >>> from minidsv3.show.svg import plain_text
     >>> growth = KVGrowth({"MLA": 70_272, "MHA": 3_997_696}, [4096, 131_072], capacity=84_943_110_144)
-    >>> print(plain_text(growth.table(60), width=60))
-       cache of  B a token  ratio    at 4K  at 128K  tokens fit
-    -----------------------------------------------------------
-    A  MLA          70,272   1.00   288 MB  9.21 GB   1,208,776
-    B  MHA       3,997,696  56.89  16.4 GB   524 GB      21,248
+    >>> growth.rows(width=80)[1]  # doctest: +ELLIPSIS
+    {'': 'B', 'cache of': 'MHA', 'B a token': '3,997,696', 'ratio': '56.89', ...}
 
 Next: minidsv3.show.memory_budget
 """
@@ -20,14 +16,13 @@ Next: minidsv3.show.memory_budget
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from minidsv3.show.axes import Chart, LogScale, shortened
 from minidsv3.show.numbers import count, size
 from minidsv3.show.roofline import width_of, without
-from minidsv3.show.tables import plain_table
+from minidsv3.show.tables import in_parts, plain_table
 
 __all__ = ["KVGrowth", "tokens"]
 
@@ -57,7 +52,7 @@ class KVGrowth:
         yield Text("bytes of one sequence's cache", "dim")
         yield from self._picture(options)
         yield Text()
-        yield self.table(options.max_width)
+        yield from self._table(options)
         first = next(iter(self.models))
         yield Text(f"ratio: of bytes a token, to {first}; K is 1024 tokens, kB 1000 bytes", "dim")
 
@@ -94,8 +89,8 @@ class KVGrowth:
         high = max(self.lengths[-1], 1.5 * self.capacity / least)
         return LogScale(low, high), LogScale(low * least, 2 * self.capacity)
 
-    def table(self, width: int) -> Table:
-        """A row a model; lengths that do not fit are left out, the longest last."""
+    def rows(self, width: int) -> list[dict[str, str]]:
+        """A row a model, in so many columns of the screen; the shortest lengths are left out first."""
         first = next(iter(self.models.values()))
         rows = [
             {"": LETTERS[i], "cache of": name, "B a token": count(each)}
@@ -104,16 +99,24 @@ class KVGrowth:
             | {"tokens fit": count(self.fits(name))}
             for i, (name, each) in enumerate(self.models.items())
         ]
-        for name in [*(f"at {tokens(length)}" for length in self.lengths), "ratio"]:
+        for length in self.lengths:
             if width_of(rows) > width:
-                rows = [without(row, name) for row in rows]
+                rows = [without(row, f"at {tokens(length)}") for row in rows]
+        return rows
+
+    def _table(self, options: ConsoleOptions) -> Iterator[RenderableType]:
+        rows = self.rows(options.max_width)
+        right = [name for name in rows[0] if name not in ("", "cache of")]
+        if width_of(rows) > options.max_width:
+            yield from in_parts(rows, options, right=right, keys=2)
+            return
         table = plain_table()
         for name in rows[0]:
-            table.add_column(name, justify="left" if name in ("", "cache of") else "right", no_wrap=True)
+            table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
         for i, row in enumerate(rows):
             colour = f"bold {COLOURS[i % len(COLOURS)]}"
             table.add_row(*(Text(text, "" if name else colour) for name, text in row.items()))
-        return table
+        yield table
 
     def describe(self) -> str:
         """A sentence for each model."""

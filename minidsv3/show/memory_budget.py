@@ -2,7 +2,7 @@
 
 Budgets of the same parts, such as with and without recomputation, are bars below each other on one scale. A
 part has the same character in every bar; a line across the bars is where the memory ends, and what is
-beyond it does not fit.
+beyond it does not fit. A bar that is far too long ends in an arrow, the table has its bytes.
 
 Does: draw, tabulate, put into words. Does not: count bytes (`minidsv3.cost.memory`).
 
@@ -14,7 +14,7 @@ Does: draw, tabulate, put into words. Does not: count bytes (`minidsv3.cost.memo
     #####################@@@@@@@@@@@                        |
                                             memory, 80.0 GB ^
     <BLANKLINE>
-       part        bytes  share
+       part        bytes, share
     ---------------------------
     #  weights   30.0 GB  37.5%
     @  KV cache  15.0 GB  18.8%
@@ -39,6 +39,7 @@ __all__ = ["MemoryBudget"]
 FILLS, PLAIN_FILLS = "█▓▒░╱╳╲·", "#@=-/x\\."
 COLOURS = ("cyan", "blue", "magenta", "yellow", "green", "red", "white", "default")
 MOST_COLUMNS = 76  # of a bar
+BEYOND = 1.6  # capacities that a scale shows; a longer bar ends in an arrow
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class MemoryBudget:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from self._bars(options.max_width, options.ascii_only)
         yield Text()
-        yield from in_parts(self._rows(options.ascii_only), options, right=self._columns(), keys=2)
+        rows = self._rows(options.ascii_only)
+        yield from in_parts(rows, options, right=list(rows[0])[2:], keys=2)
         for name in self.budgets:
             if (free := self.free(name)) < 0:
                 yield Text(f"{f'{name}: ' if name else ''}does not fit, {size(-free)} too much", "bold red")
@@ -77,13 +79,14 @@ class MemoryBudget:
     # ---- bars ---------------------------------------------------------------------------------------------
 
     def _bars(self, width: int, plain: bool) -> Iterator[Text]:
-        whole = max(self.capacity * 1.05, *map(self.total, self.budgets))
+        longest = max(map(self.total, self.budgets))
+        whole = min(max(self.capacity * 1.05, longest * 1.02), self.capacity * BEYOND)
         names = max(map(len, self.budgets))
         gap = names + 2 if names else 0
         columns = max(min(width - gap - 1, MOST_COLUMNS), 8)
         end = round(self.capacity / whole * columns)
         labels, rule = ruler(whole, columns, _written, plain)
-        yield Text(" " * gap + labels[: width - gap], "dim", no_wrap=True)
+        yield Text(" " * gap + labels, "dim", no_wrap=True)
         yield Text(" " * gap + rule, "dim", no_wrap=True)
         for name, budget in self.budgets.items():
             line = Text(f"{name:{gap}}", no_wrap=True, overflow="crop")
@@ -100,26 +103,24 @@ class MemoryBudget:
             bar.append(_fill(i, plain) * (last - first), COLOURS[i % len(COLOURS)])
             at += n
         bar.truncate(columns, pad=True)
+        if at > whole:
+            bar.right_crop()
+            bar.append(">" if plain else "»", "bold red")
         front, behind = bar[:end], bar[end + 1 :]
         return front.append("|" if plain else "┃", "bold red").append_text(behind)
 
     # ---- the table ----------------------------------------------------------------------------------------
 
-    def _columns(self) -> list[str]:
-        return [column for name in self.budgets for column in self._heads(name)]
-
-    def _heads(self, name: str) -> tuple[str, str]:
-        return (name or "bytes", f"{' ' * list(self.budgets).index(name)}share")
-
     def _rows(self, plain: bool) -> list[dict[str, str]]:
+        """A row a part; each budget has its bytes and their share of the memory in one column."""
         rows = [{"": _fill(i, plain), "part": part} for i, part in enumerate(self.parts)]
         rows += [{"": "", "part": "together"}, {"": "", "part": "free"}]
         for name, budget in self.budgets.items():
             amounts = [*(budget.get(part, 0) for part in self.parts), self.total(name), self.free(name)]
-            for row, n in zip(rows, amounts, strict=True):
-                bytes_, share = self._heads(name)
-                row[bytes_] = f"-{size(-n)}" if n < 0 else size(n)
-                row[share] = f"{n / self.capacity:.1%}"
+            shares = [f"{n / self.capacity:.1%}" for n in amounts]
+            wide = max(map(len, shares))
+            for row, n, share in zip(rows, amounts, shares, strict=True):
+                row[name or "bytes, share"] = f"{'-' if n < 0 else ''}{size(abs(n))}  {share:>{wide}}"
         return rows
 
     def describe(self) -> str:

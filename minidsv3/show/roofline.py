@@ -19,11 +19,10 @@ Does: intensities, roofs, picture, table, words. Does not: price (`minidsv3.cost
 Next: minidsv3.show.waterfall
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -31,7 +30,7 @@ from minidsv3.cost import Bill, Line, OpTotal, Rates
 from minidsv3.cost.rates import WIRES
 from minidsv3.show.axes import Chart, LogScale, shortened
 from minidsv3.show.numbers import counted, duration, flops, size
-from minidsv3.show.tables import plain_table
+from minidsv3.show.tables import in_parts, plain_table
 
 __all__ = ["COLOURS", "Point", "Roofline", "mark", "marked", "per_byte", "roofs_of"]
 
@@ -71,20 +70,15 @@ class Roofline:
 
     def points(self) -> list[Point]:
         """Ops that compute and use memory, the longest first."""
-        used = {
-            (phase, op): list(lines)
-            for (phase, op), lines in groupby(
-                sorted(self.bill.lines, key=lambda line: (line.phase, line.op)),
-                lambda line: (line.phase, line.op),
-            )
-        }
+        used: dict[tuple[str, str], list[Line]] = {}
+        for line in self.bill.lines:
+            used.setdefault((line.phase, line.op), []).append(line)
         drawn = [total for total in self.bill.by_op if _work(total) and _moved(total) and total.seconds]
         return [self._point(i, total, used[total.phase, total.name]) for i, total in enumerate(drawn)]
 
     def _point(self, i: int, total: OpTotal, lines: Sequence[Line]) -> Point:
         format = format_of(lines)
         intensity = _work(total) / _moved(total)
-        peak = self.rates.vector if format == VECTOR else self.rates.peaks[format]
         return Point(
             letter=LETTERS[i] if i < min(self.named, len(LETTERS)) else "",
             name=total.name,
@@ -92,11 +86,19 @@ class Roofline:
             format=format,
             intensity=intensity,
             achieved=_work(total) / total.seconds,
-            attainable=min(peak, intensity * self.rates.memory),
+            attainable=min(self._peak(lines), intensity * self.rates.memory),
             seconds=total.seconds,
             share=total.share,
             bound=total.bound,
         )
+
+    def _peak(self, lines: Sequence[Line]) -> float:
+        """FLOP/s of an op's products at their formats' peaks, of the CUDA cores if it has none."""
+        products = [line for line in lines if line.matrix_flops]
+        if not products:
+            return self.rates.vector
+        seconds = sum(line.matrix_flops / self.rates.peaks[line.precision] for line in products)
+        return sum(line.matrix_flops for line in products) / seconds
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         points = self.points()
@@ -105,7 +107,7 @@ class Roofline:
             return
         yield from self._picture(points, options)
         yield Text()
-        yield self._table(points, options)
+        yield from self._table(points, options)
         for line in self._remarks(points, options.ascii_only):
             yield Text(line, "dim")
 
@@ -148,24 +150,42 @@ class Roofline:
 
     # ---- the table ----------------------------------------------------------------------------------------
 
-    def _table(self, points: Sequence[Point], options: ConsoleOptions) -> Table:
+    def _table(self, points: Sequence[Point], options: ConsoleOptions) -> Iterator[RenderableType]:
         lettered = [point for point in points if point.letter]
-        rows = [self._row(point, options.ascii_only) for point in lettered]
-        if len({point.phase for point in lettered}) == 1:
-            rows = [without(row, "phase") for row in rows]
-        for name in ("time", "share"):
-            if width_of(rows) > options.max_width:
-                rows = [without(row, name) for row in rows]
-        if width_of(rows) > options.max_width and "phase" in rows[0]:
-            rows = [row | {"phase": SHORT.get(row["phase"], row["phase"])} for row in rows]
+        rows = self._fitted([self._row(point, options.ascii_only) for point in lettered], options.max_width)
+        right = ("FLOP/B", "reached", "roof", "time", "share")
+        if width_of(rows) > options.max_width:
+            yield from in_parts(rows, options, right=right, keys=2)
+        else:
+            yield self._coloured(rows, lettered, right)
+        if "by" in rows[0]:
+            kinds = dict.fromkeys(point.bound for point in lettered)
+            yield Text("by: " + ", ".join(marked(bound, options.ascii_only) for bound in kinds), "dim")
+
+    def _coloured(
+        self, rows: Sequence[Mapping[str, str]], points: Sequence[Point], right: Collection[str]
+    ) -> Table:
         table = plain_table()
         for name in rows[0]:
-            left = name in ("", "op", "phase", "bound")
-            table.add_column(name, justify="left" if left else "right", no_wrap=True, overflow="crop")
-        for point, row in zip(lettered, rows, strict=True):
-            styles = {"": f"bold {COLOURS[point.bound]}", "bound": COLOURS[point.bound]}
+            table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+        for point, row in zip(points, rows, strict=True):
+            colour = COLOURS[point.bound]
+            styles = {"": f"bold {colour}", "bound": colour, "by": colour}
             table.add_row(*(Text(text, styles.get(name, "")) for name, text in row.items()))
         return table
+
+    def _fitted(self, rows: list[dict[str, str]], width: int) -> list[dict[str, str]]:
+        """Rows without what there is no room for, the least telling first."""
+        if len({row["phase"] for row in rows}) == 1:
+            rows = [without(row, "phase") for row in rows]
+        for name in ("time", "share"):
+            if width_of(rows) > width:
+                rows = [without(row, name) for row in rows]
+        if width_of(rows) > width and "phase" in rows[0]:
+            rows = [_renamed(row, "phase", "pass", SHORT.get(row["phase"], row["phase"])) for row in rows]
+        if width_of(rows) > width:
+            rows = [_renamed(row, "bound", "by", row["bound"][:1]) for row in rows]
+        return rows
 
     def _row(self, point: Point, plain: bool) -> dict[str, str]:
         return {
@@ -188,10 +208,16 @@ class Roofline:
         if rest:
             dot = "+" if plain else "•"
             yield f"{dot} {counted(len(rest), 'other op')}, {sum(p.share for p in rest):.0%} of the time"
-        if hidden := len(self.bill.by_op) - len(points):
-            left = 1 - sum(point.share for point in points)
-            what = counted(hidden, "op")
-            yield f"not drawn, no FLOPs or no bytes of memory: {what}, {left:.0%} of the time"
+        drawn = {(point.name, point.phase) for point in points}
+        left = [total for total in self.bill.by_op if (total.name, total.phase) not in drawn]
+        sent = [total for total in left if total.bound in WIRES]
+        for ops, why in (
+            (sent, "only sends"),
+            ([t for t in left if t not in sent], "has no FLOPs or no bytes"),
+        ):
+            if ops:
+                what = f"{counted(len(ops), 'op')}, {sum(total.share for total in ops):.0%} of the time"
+                yield f"not drawn, because it {why}: {what}"
 
     def ridges(self) -> list[tuple[tuple[str, ...], float]]:
         """Formats that share a peak, and the intensity from which they compute at it; the highest first."""
@@ -211,9 +237,9 @@ class Roofline:
 
 def _in_words(point: Point) -> str:
     return (
-        f"{point.name}, {point.phase}: {per_byte(point.intensity)} FLOP a byte, {flops(point.achieved)} a second "
-        f"of {flops(point.attainable)} attainable in {point.format}, {point.share:.1%} of the time, "
-        f"bound by {point.bound}"
+        f"{point.name}, {point.phase}: {per_byte(point.intensity)} FLOP a byte, "
+        f"{flops(point.achieved)} a second of {flops(point.attainable)} attainable in {point.format}, "
+        f"{point.share:.1%} of the time, bound by {point.bound}"
     )
 
 
@@ -233,6 +259,11 @@ def format_of(lines: Sequence[Line]) -> str:
 def without(row: Mapping[str, str], name: str) -> dict[str, str]:
     """A table's row without one column."""
     return {key: text for key, text in row.items() if key != name}
+
+
+def _renamed(row: Mapping[str, str], name: str, new: str, text: str) -> dict[str, str]:
+    """A row with another head and text in the place of one column."""
+    return {new if key == name else key: text if key == name else value for key, value in row.items()}
 
 
 def width_of(rows: Sequence[Mapping[str, str]]) -> int:

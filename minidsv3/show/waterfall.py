@@ -37,6 +37,7 @@ from minidsv3.show.roofline import COLOURS, mark, marked
 __all__ = ["Step", "Waterfall", "waterfall_of"]
 
 MOST_COLUMNS = 64  # of the bars
+NARROW = 52  # columns of the screen below which the table has marks alone, which the legend explains
 SMALL = 0.004  # share of the whole below which steps are put together
 BESIDE = "beside it, while the above computes"  # head of the second lane
 
@@ -152,22 +153,23 @@ class _Frame:
         self.names = max(len("total"), *(len(step.name) for step in picture.steps))
         amounts = [*(step.total for step in picture.steps), picture.total]
         self.times = max(len("time"), *(len(picture.written(amount)) for amount in amounts))
-        rest = 2 + 2 + self.times + 2 + len("100.0%") + 2 + len("x compute")
+        self.worded = width >= NARROW
+        rest = 2 + 2 + self.times + 2 + len("100.0%") + 2 + len("x compute" if self.worded else "x")
         self.columns = max(min(width - self.names - rest, MOST_COLUMNS), 8)
 
     def head(self) -> Iterator[Text]:
         """The scale, and what stands in the columns behind it."""
-        labels, rule = ruler(self.picture.total, self.columns, self.picture.written, self.plain)
+        labels, rule = ruler(self.picture.total, self.columns, self.picture.written, self.plain, room=8)
         gap = " " * (self.names + 2)
         yield Text(f"{gap}{labels}", "dim", no_wrap=True, overflow="crop")
-        head = f"{'time':>{self.times}}   share  bound"
+        head = f"{'time':>{self.times}}   share  {'bound' if self.worded else ''}".rstrip()
         yield Text(f"{gap}{rule}  {head}", "dim", no_wrap=True, overflow="crop")
 
     def lane(self, steps: Sequence[Step]) -> list[Text]:
         """Bars that begin where the one before ended."""
         lines, start = [], 0.0
         for step in steps:
-            lines.append(self._line(step.name, start, step.amounts, marked(step.bound, self.plain)))
+            lines.append(self._line(step.name, start, step.amounts, step.bound))
             start += step.total
         return lines
 
@@ -192,7 +194,9 @@ class _Frame:
         )
         share = f"{amount / self.picture.total:.1%}"
         line.append(f"  {self.picture.written(amount):>{self.times}}  {share:>6}  ")
-        line.append(bound, COLOURS[bound.split()[-1]] if bound else "")
+        if bound:
+            said = (marked if self.worded else mark)(bound, self.plain)
+            line.append(said, COLOURS[bound])
         line.rstrip()
         return line
 
