@@ -1,8 +1,9 @@
 """`minidsv3 bill --phase`: what a phase of a model that no laptop runs costs one GPU of a deployment.
 
-Nothing is computed but counts: the rows of a trace are made from the config and priced. `--deployment` names
-the layout (`data/deployments.toml`); `--set` changes values of the hardware (chip.hbm.bandwidth=8TB/s) or of the
-layout (deployment.sequences=64) and prints what becomes of the bill; `--explain` says where each number is from.
+Nothing is computed but counts: the rows of a trace are made from the config and priced. `--deployment`
+names the layout (`data/deployments.toml`); `--set` changes values of the hardware
+(chip.hbm.bandwidth=8TB/s) or of the layout (deployment.sequences=64) and prints what becomes of the bill;
+`--explain` says where each number is from.
 
 Does: V3, the other presets, a folder's or a config.json's sizes. Does not: read weights.
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from minidsv3.config import ModelConfig
     from minidsv3.cost import Bill, PhaseBill
     from minidsv3.cost.deployment import Deployment
-    from minidsv3.cost.phase_bill import Explained
+    from minidsv3.cost.explained import Explained
     from minidsv3.hardware import Hardware
 
 __all__ = [
@@ -143,7 +144,7 @@ def explained_bill(
     args: argparse.Namespace, bills: "Mapping[str, Bill]", config: "ModelConfig"
 ) -> "list[Explained]":
     """Sources of steps that ran here."""
-    from minidsv3.cost.phase_bill import explain_hardware, explain_model, explain_rules
+    from minidsv3.cost.explained import explain_hardware, explain_model, explain_rules
     from minidsv3.cost.rates import rates
 
     _, changed = traced_hardware(args)
@@ -160,7 +161,7 @@ def _deployment(args: argparse.Namespace) -> "Deployment":
     chosen = load_deployment(args.deployment) if args.deployment else default_deployment(args.phase)
     if args.phase and chosen.phase != args.phase:
         raise ValueError(
-            f"expected a deployment of phase {args.phase!r}, got {chosen.name!r}, which is of {chosen.phase!r}"
+            f"expected a deployment of phase {args.phase!r}, got {chosen.name!r}, a {chosen.phase!r} one"
         )
     asked = {"sequences": args.batch, "length": args.seq, "precision": args.precision}
     changes = {name: value for name, value in (asked | {"attention": args.attention}).items() if value}
@@ -186,7 +187,7 @@ def _plain(
     args: argparse.Namespace, before: "PhaseBill", after: "PhaseBill | None", source: str
 ) -> dict[str, Any]:
     """The JSON object: the bill, or the changed one with the one before and what changed."""
-    from minidsv3.cost.phase_bill import explain
+    from minidsv3.cost.explained import explain
     from minidsv3.cost.what_if import compare
 
     shown = after or before
@@ -200,7 +201,7 @@ def _plain(
 
 def _print(args: argparse.Namespace, before: "PhaseBill", after: "PhaseBill | None", source: str) -> None:
     from minidsv3.cli.terminal import results
-    from minidsv3.cost.phase_bill import explain
+    from minidsv3.cost.explained import explain
     from minidsv3.cost.what_if import compare
     from minidsv3.show.phase_page import changes_table, explained_table, phase_page
 

@@ -1,9 +1,9 @@
 """A bill as a timeline for `chrome://tracing` or Perfetto: every priced row an event.
 
-The format is the Trace Event Format's JSON object: events of phase "X" with `ts` and `dur` in microseconds, in
-threads: one computes, one for each wire. Layers stand one behind the other, in the backward from the last. Of a
-deployment that overlaps, each thread runs through without a gap: one micro-batch's work beside another's
-transfers, as in the steady state. Otherwise nothing runs side by side.
+The format is the Trace Event Format's JSON object: events of phase "X" with `ts` and `dur` in microseconds,
+in threads: one computes, one for each wire. Layers stand one behind the other, in the backward from the
+last. Of a deployment that overlaps, each thread runs through without a gap: one micro-batch's work beside
+another's transfers, as in the steady state. Otherwise nothing runs side by side.
 
 Does: the JSON object. Does not: simulate (what waits for what is not known to a bill), draw.
 

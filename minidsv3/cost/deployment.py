@@ -1,12 +1,13 @@
 """Deployments: how a model is laid out on GPUs, as data with sources.
 
-`data/deployments.toml` has DeepSeek's own: training (PP16 x EP64), prefill (EP32) and three decodes that must
-not be mixed: the report's plan (EP320), the online service (EP144), the published profile (EP128). A bill of a
-deployment is that of one GPU: its own tokens through attention and gate, its experts with the tokens that all
-GPUs send them, evenly loaded. `alone` is one GPU that has everything, and computes as a trace shows it.
+`data/deployments.toml` has DeepSeek's own: training (PP16 x EP64), prefill (EP32) and three decodes that
+must not be mixed: the report's plan (EP320), the online service (EP144), the published profile (EP128). A
+bill of a deployment is that of one GPU: its own tokens through attention and gate, its experts with the
+tokens that all GPUs send them, evenly loaded. `alone` is one GPU that has everything, and computes as a
+trace shows it.
 
-Does: read, check, answer with sources. Does not: count anything (`minidsv3.cost.rows`), tensor parallelism: the
-report's TP4 of attention is left out, as the online service leaves it out.
+Does: read, check, answer with sources. Does not: count anything (`minidsv3.cost.rows`), tensor parallelism:
+the report's TP4 of attention is left out, as the online service leaves it out.
 
     >>> decode = load_deployment("decode")
     >>> decode.expert_parallel, decode.sequences, decode.sources["sequences"].source
@@ -14,7 +15,7 @@ report's TP4 of attention is left out, as the online service leaves it out.
     >>> default_deployment("train").pipeline
     16
 
-Next: minidsv3.cost.rows
+Next: minidsv3.cost.copies
 """
 
 import tomllib

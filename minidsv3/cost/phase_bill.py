@@ -1,47 +1,37 @@
 """A model's phase on a machine: one GPU's rows of a deployment, priced, computing and communicating apart.
 
-Where a deployment overlaps, one micro-batch computes while another communicates, and the phase takes as long as
-the longer of the two; otherwise as long as both. Every kernel runs at its peak or at the memory's full rate,
-nothing is launched or waited for, so these seconds are a lower bound. `against_profile` puts them beside what
-DeepSeek measured of the same pair of chunks.
+Where a deployment overlaps, one micro-batch computes while another communicates, and the phase takes as
+long as the longer of the two; otherwise as long as both. Every kernel runs at its peak or at the memory's
+full rate, nothing is launched or waited for, so these seconds are a lower bound. `against_profile` puts
+them beside what DeepSeek measured of the same pair of chunks.
 
-A pipeline's micro-batch visits all its GPUs; the bill is that of the whole visit, in seconds of a GPU, of which
-each of them has a part. Bubbles, the optimiser and transfers between stages are not in it.
+A pipeline's micro-batch visits all its GPUs; the bill is that of the whole visit, in seconds of a GPU, of
+which each of them has a part. Bubbles, the optimiser and transfers between stages are not in it.
 
     >>> from minidsv3.hardware import load_hardware
     >>> v3 = phase_bill(ModelConfig.preset("v3"), load_hardware("h800"), load_deployment("decode"))
     >>> v3.tokens, v3.bound, f"{v3.kv_bytes / 1e9:.1f} GB of cache"
-    (128, 'memory', '36.9 GB of cache')
+    (128, 'network', '36.9 GB of cache')
 
-Next: minidsv3.cost.chrome_trace
+Next: minidsv3.cost.explained
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from minidsv3.config import ModelConfig
 from minidsv3.cost.bill import Bill, Line, bill
 from minidsv3.cost.deployment import Deployment, default_deployment, load_deployment
 from minidsv3.cost.per_token import kv_bytes_per_token
-from minidsv3.cost.rates import WIRES, Rates, rates
-from minidsv3.cost.rows import Loads, rows_of
+from minidsv3.cost.rates import Rates, rates
+from minidsv3.cost.rows import rows_of
+from minidsv3.cost.uses import Loads
 from minidsv3.hardware import Hardware
 from minidsv3.machine import Row, Trace
 from minidsv3.machine.operands import Stored
 
-__all__ = [
-    "Explained",
-    "PhaseBill",
-    "ProfileLine",
-    "against_profile",
-    "explain",
-    "explain_hardware",
-    "explain_model",
-    "explain_rules",
-    "phase_bill",
-    "price",
-]
+__all__ = ["PhaseBill", "ProfileLine", "against_profile", "phase_bill", "price"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +113,8 @@ def phase_bill(
     """Price one GPU of a deployment.
 
     deployment: or its name, or a phase, which has a default  model: its name, for the reader  loads: as for
-    `rows_of`. Raises ValueError for a model that does not fit, and for rates that the hardware file leaves out.
+    `rows_of`. Raises ValueError for a model that does not fit, and for rates that the hardware file leaves
+    out.
     """
     if isinstance(deployment, str):
         phases = ("train", "prefill", "decode")
@@ -167,8 +158,8 @@ def _rule(deployment: Deployment, at: Rates) -> str:
         kernels = "attention one kernel, each other primitive one"
     _, some, sms = at.rule.rpartition("; ") if deployment.communication_sms else ("", "", "")
     return (
-        f"each product at the peak of its wider factor's format ({deployment.precision} recipe), the rest at the "
-        f"float32 peak of the CUDA cores; bytes in the recipe's formats; {kernels}{some}{sms}"
+        f"each product at the peak of its wider factor's format ({deployment.precision} recipe), the rest at "
+        f"the float32 peak of the CUDA cores; bytes in the recipe's formats; {kernels}{some}{sms}"
     )
 
 
@@ -212,84 +203,3 @@ def against_profile(phase: PhaseBill) -> tuple[ProfileLine, ...]:
     computed = part * sum(line.seconds for line in inside if line.phase != "communication")
     seconds = {"compute": computed, "communication": sent, "pair": max(computed, sent)}
     return tuple(ProfileLine(name, seconds[name], profile[name].si, profile[name].source) for name in seconds)
-
-
-# ---- where every number comes from ------------------------------------------------------------------------
-
-
-class Explained(NamedTuple):
-    """A number that went into a bill."""
-
-    kind: str  # hardware, model, deployment, rule
-    name: str
-    value: str
-    source: str
-    status: str
-
-
-def explain(phase: PhaseBill, model_source: str = "the model's config") -> tuple[Explained, ...]:
-    """Every number used: values of the hardware file, fields of model and deployment, rules of pricing."""
-    hardware = explain_hardware(phase.bill.lines, phase.rates)
-    model = explain_model(phase.config, model_source)
-    return (*hardware, *model, *_explain_deployment(phase.deployment), *explain_rules(deployed=True))
-
-
-def explain_hardware(lines: Iterable[Line], at: Rates) -> Iterator[Explained]:
-    """Values of the hardware file that the seconds of these lines depend on."""
-    products, wires = set[str](), set[str]()
-    for line in lines:
-        products |= {line.precision} if line.matrix_flops else set()
-        wires |= {WIRES[kind] for kind in line.bytes if kind in WIRES}
-    used = {f"chip.peak.{name}" for name in products} | wires | {"chip.peak.fp32", "chip.hbm.bandwidth"}
-    for path, one in at.values.items():
-        if path in used or path.startswith("chip.sm."):
-            yield Explained("hardware", path, one.text, one.source, one.status)
-
-
-def explain_model(config: ModelConfig, source: str) -> Iterator[Explained]:
-    """Fields of a config that shapes and copies are made of."""
-    fields, status = config.to_dict(), "assumed" if source.endswith("ours") else "report"
-    for name in MODEL_FIELDS:
-        yield Explained("model", name, str(fields[name]), source, status)
-
-
-def _explain_deployment(deployment: Deployment) -> Iterator[Explained]:
-    for name, said in deployment.sources.items():
-        value = ", ".join(said.value) if isinstance(said.value, tuple | list) else str(said.value)
-        yield Explained("deployment", name, value, said.source, said.status)
-    for name, said in deployment.profile.items():
-        yield Explained("profile", name, f"{said.value} {said.unit}", said.source, said.status)
-
-
-def explain_rules(deployed: bool) -> Iterator[Explained]:
-    """Rules of pricing.  deployed: with those that concern GPUs side by side."""
-    for name, text, source in (*RULES, *(DEPLOYED if deployed else ())):
-        yield Explained("rule", name, text, source, "report" if "report" in source else "assumed")
-
-
-# fields of a model config that shapes and copies are made of
-MODEL_FIELDS = (
-    "vocab_size", "dim", "inter_dim", "moe_inter_dim", "n_layers", "n_dense_layers", "n_heads",
-    "n_routed_experts", "n_shared_experts", "n_activated_experts", "n_expert_groups", "n_limited_groups",
-    "score_func", "topk_method", "norm_topk_prob", "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim",
-    "qk_rope_head_dim", "v_head_dim", "n_mtp_layers", "fp8_block",
-)  # fmt: skip
-
-# name, rule, source
-RULES = (
-    ("FLOPs of a product", "2 for every combination of the axes of its signature", "data/ops.toml"),
-    ("FLOPs of the rest", "so many an element, by primitive", "data/ops.toml"),
-    ("bytes", "each operand read once, each result written once, in the recipe's formats", "data/precision"),
-    ("kernels", "each primitive is one; none is launched, waited for, or slower than its bound", "ours"),
-    ("seconds of a row", "the longest of computing, memory and each wire", "the roofline model"),
-)
-DEPLOYED = (
-    ("attention", "one kernel: scores and probabilities stay on the chip; blocks of 64 queries", "ours"),
-    (
-        "experts",
-        "evenly loaded; a GPU computes as many copies as its tokens send",
-        "deepseek-ai/profile-data",
-    ),
-    ("copies", "means over picks spread evenly in the kept groups", "ours, on DeepSeek-V3 report 3.2.2"),
-    ("overlap", "the longer of computing and communicating", "DeepSeek-V3 report, 3.2.1"),
-)

@@ -10,9 +10,10 @@ Rows of a machine that rounds (`Machine(precision="fp8")`) say themselves in whi
 they are priced as traced, each product at the peak of its wider factor's format, bytes as they were counted.
 
 A row takes as long as the slowest of computing, moving its bytes, and sending its bytes over each wire;
-whichever it is *bounds* it. Network bytes are priced at `fabric.effective`, one network card's share, NVLink's
-at `node.nvlink.usable`, both in one direction. Every primitive is a kernel of its own: operands read once, the result written once, nothing
-kept in registers for the next. A fused kernel moves less, so this is an upper bound on bytes.
+whichever it is *bounds* it. Network bytes are priced at `fabric.effective`, one network card's share,
+NVLink's at `node.nvlink.usable`, both in one direction. Every primitive is a kernel of its own: operands
+read once, the result written once, nothing kept in registers for the next. A fused kernel moves less, so
+this is an upper bound on bytes.
 
 Does: the roofline of one row. Does not: launch times, latency, overlap of kernels.
 

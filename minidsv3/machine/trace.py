@@ -4,8 +4,8 @@ A `Trace` is a list of `Row`s with sums over them. FLOPs and bytes come from the
 that its arrays bound, never from a second formula: matrix FLOPs are 2 for each combination of the axes,
 vector FLOPs a constant an element, bytes every operand read once and every result written once, by kind.
 
-`forward_row` and `backward_rows` make rows from shapes and a precision recipe alone: a recorder calls them with
-what ran, `minidsv3.cost.rows` with what would run. A row may stand for `times` rows alike.
+`forward_row` and `backward_rows` make rows from shapes and a precision recipe alone: a recorder calls them
+with what ran, `minidsv3.cost.rows` with what would run. A row may stand for `times` rows alike.
 
 Does: rows, sums, filters by pattern, plain dictionaries for JSON. Does not: price anything (`minidsv3.cost`).
 

@@ -1,4 +1,4 @@
-"""A phase's bill as a page: what one GPU computes and sends, by op, part, precision; the roofline; the totals.
+"""A phase's bill as a page: what one GPU computes and sends, by op, part, precision; roofline; totals.
 
 Where a deployment was profiled, the bill's lower bounds stand beside the measured times. Two further tables
 say what a change makes of a bill, and where each number of it is from.
@@ -27,7 +27,8 @@ from rich.table import Table
 from rich.text import Text
 
 from minidsv3.cost import Bill, PhaseBill
-from minidsv3.cost.phase_bill import Explained, against_profile
+from minidsv3.cost.explained import Explained
+from minidsv3.cost.phase_bill import against_profile
 from minidsv3.cost.what_if import Effect, effects
 from minidsv3.show.numbers import count, counted, duration, flops, signed_percent, size
 from minidsv3.show.roofline import Roofline
@@ -69,11 +70,13 @@ def summary(phase: PhaseBill) -> str:
     d = phase.deployment
     tokens = f"one GPU, {counted(phase.tokens, 'token')}"
     if d.pipeline > 1:
-        tokens = f"{counted(phase.tokens, 'token')} through all layers, which {d.pipeline} GPUs of a pipeline share"
+        shared = f"which {d.pipeline} GPUs of a pipeline share"
+        tokens = f"{counted(phase.tokens, 'token')} through all layers, {shared}"
+    computing, sending = duration(phase.compute_seconds), duration(phase.communication_seconds)
     how = "overlapped" if d.overlap else "one after the other"
     return (
         f"{tokens}\n"
-        f"{duration(phase.compute_seconds)} computing, {duration(phase.communication_seconds)} communicating, "
+        f"{computing} computing, {sending} communicating, "
         f"{how} {duration(phase.seconds)}, bound by {phase.bound}\n"
         f"at most {count(round(phase.tokens_per_second))} tokens a second and GPU"
     )
