@@ -26,6 +26,10 @@ SMALL = {
     "codecs": ["--model", RUN, "--batch", "1", "--seq", "8"],
     "precision": [],
     "models": ["v3", "moonlight"],
+    "roofline": ["--phase", "decode"],
+    "waterfall": ["--phase", "prefill"],
+    "kv": [],
+    "memory": [],
     "hardware": ["h800"],
     "gradients": ["--model", RUN, "--batch", "1", "--seq", "8", "--block", "32"],
 }
