@@ -177,7 +177,7 @@ def overlap(place: Place) -> tuple[Effect, ...]:
     """Computing and communicating at once, against one after the other."""
     phases = {name: place.bill(name) for name in ("train", "prefill", "decode")}
     return tuple(
-        Effect(f"{name}: seconds", "s", one.serial_seconds, one.overlapped_seconds)
+        Effect(f"{name}, seconds", "s", one.serial_seconds, one.overlapped_seconds)
         for name, one in phases.items()
     )
 

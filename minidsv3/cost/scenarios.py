@@ -20,7 +20,7 @@ Next: minidsv3.cost.co_design
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from importlib import resources
@@ -33,8 +33,8 @@ from minidsv3.cost.deployment import Deployment, load_deployment, with_fields
 from minidsv3.cost.phase_bill import PhaseBill, price
 from minidsv3.cost.row_changes import Change
 from minidsv3.cost.rows import rows_of
-from minidsv3.cost.what_if import Comparison, compare, effects
-from minidsv3.cost.wish_figures import ERRORS, Found, Side, measure_named
+from minidsv3.cost.what_if import Comparison, Effect, compare, effects
+from minidsv3.cost.wish_figures import ERRORS, Side, measure_named
 from minidsv3.hardware import Hardware, load_hardware, with_values
 
 __all__ = [
@@ -227,10 +227,11 @@ def _priced(side: Side, model: str) -> PhaseBill:
     return price(side.rows, side.config, side.hardware, side.deployment, model)
 
 
-def _measured(s: Scenario, before: Side, after: Side) -> tuple[Iterator[Any], Iterator[Any]]:
-    """Figures, then errors."""
-    found = [[Found(), Found()], [Found(), Found()]]
+def _measured(s: Scenario, before: Side, after: Side) -> tuple[list[Effect], list[Effect]]:
+    """Figures, then errors: shares that a measure of ERRORS finds."""
+    figures, errors = list[Effect](), list[Effect]()
     for name in s.measure:
-        for which, side in enumerate((before, after)):
-            found[name in ERRORS][which] |= measure_named(name)(side)
-    return iter(effects(*found[0])), iter(effects(*found[1]))
+        measure = measure_named(name)
+        for effect in effects(measure(before), measure(after)):
+            (errors if name in ERRORS and effect.unit == "share" else figures).append(effect)
+    return figures, errors

@@ -7,15 +7,16 @@ Does: compare. Does not: change anything (`row_changes`, `wire_changes`, `hardwa
 wishes (`scenarios`).
 
     >>> from minidsv3.config import ModelConfig
+    >>> from minidsv3.cost.deployment import alone
     >>> from minidsv3.cost.phase_bill import phase_bill
     >>> from minidsv3.hardware import load_hardware, with_values
-    >>> v3, h800 = ModelConfig.preset("v3"), load_hardware("h800")
-    >>> faster = with_values(h800, {"chip.hbm.bandwidth": "6.7TB/s"})
-    >>> twice = compare(phase_bill(v3, h800, "decode"), phase_bill(v3, faster, "decode"))
+    >>> nano, h800 = ModelConfig.preset("nano"), load_hardware("h800")
+    >>> decode, faster = alone("decode", 1, 100), with_values(h800, {"chip.hbm.bandwidth": "6.7TB/s"})
+    >>> twice = compare(phase_bill(nano, h800, decode), phase_bill(nano, faster, decode))
     >>> [effect.name for effect in twice.totals if effect.changed]
     ['seconds', 'computing', 'tokens a second, one GPU']
     >>> f"{twice['computing'].ratio:.2f}"
-    '0.60'
+    '0.50'
 
 Next: minidsv3.cost.row_changes
 """
