@@ -201,7 +201,8 @@ def _moe_arrays(c: ModelConfig, N: int) -> list[Kept]:
 
 def _balance_arrays(c: ModelConfig, B: int, T: int) -> list[Kept]:
     E = c.n_routed_experts
-    return [Kept("balance_shares", B * T * E), Kept("balance_loads", B * E), Kept("balance_sums", B * T)]
+    loads = [Kept("balance_loads", B * E), Kept("balance_losses", B)]
+    return [Kept("balance_shares", B * T * E), Kept("balance_sums", B * T), *loads]
 
 
 def activation_bytes(

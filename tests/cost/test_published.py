@@ -415,7 +415,7 @@ def test_what_is_computed_is_told_in_the_figures_unit() -> None:
     ],
 )
 def test_an_entry_that_does_not_check_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match="published.toml: a.size: ") as error:
+    with pytest.raises(ValueError, match=r"published\.toml: a\.size: ") as error:
         _figures(**changes)
     assert said in str(error.value)
 
@@ -455,7 +455,7 @@ def test_an_id_belongs_to_a_group() -> None:
     ],
 )
 def test_what_cannot_be_computed_names_the_entry(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match="published.toml: a.size: ") as error:
+    with pytest.raises(ValueError, match=r"published\.toml: a\.size: ") as error:
         recompute(_figures(**changes))
     assert said in str(error.value)
 
