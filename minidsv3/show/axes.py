@@ -17,7 +17,7 @@ Does: place, draw, label, ticks at round numbers. Does not: know what it draws (
         +----------+--------+
          1         10     100
 
-Next: minidsv3.show.roofline
+Next: minidsv3.show.legend
 """
 
 import math

@@ -20,14 +20,13 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from minidsv3.show.axes import Chart, LogScale, shortened
+from minidsv3.show.legend import legend, width_of, without
 from minidsv3.show.numbers import count, size
-from minidsv3.show.roofline import width_of, without
-from minidsv3.show.tables import in_parts, plain_table
 
 __all__ = ["KVGrowth", "tokens"]
 
 LETTERS = "ABCDEFGHIJKLMNOP"
-COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "white")  # red is the memory
 MOST_COLUMNS = 100  # of the picture
 ROWS_A_DECADE = 4
 
@@ -107,16 +106,8 @@ class KVGrowth:
     def _table(self, options: ConsoleOptions) -> Iterator[RenderableType]:
         rows = self.rows(options.max_width)
         right = [name for name in rows[0] if name not in ("", "cache of")]
-        if width_of(rows) > options.max_width:
-            yield from in_parts(rows, options, right=right, keys=2)
-            return
-        table = plain_table()
-        for name in rows[0]:
-            table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
-        for i, row in enumerate(rows):
-            colour = f"bold {COLOURS[i % len(COLOURS)]}"
-            table.add_row(*(Text(text, "" if name else colour) for name, text in row.items()))
-        yield table
+        colours = [f"bold {COLOURS[i % len(COLOURS)]}" for i in range(len(rows))]
+        yield from legend(rows, colours, options, right)
 
     def describe(self) -> str:
         """A sentence for each model."""

@@ -31,13 +31,13 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from minidsv3.show.axes import ruler, shortened
+from minidsv3.show.legend import legend
 from minidsv3.show.numbers import size
-from minidsv3.show.tables import in_parts
 
 __all__ = ["MemoryBudget"]
 
 FILLS, PLAIN_FILLS = "█▓▒░╱╳╲·", "#@=-/x\\."
-COLOURS = ("cyan", "blue", "magenta", "yellow", "green", "red", "white", "default")
+COLOURS = ("cyan", "blue", "magenta", "yellow", "white", "green")  # red is the end of the memory
 MOST_COLUMNS = 76  # of a bar
 BEYOND = 1.6  # capacities that a scale shows; a longer bar ends in an arrow
 
@@ -71,7 +71,8 @@ class MemoryBudget:
         yield from self._bars(options.max_width, options.ascii_only)
         yield Text()
         rows = self._rows(options.ascii_only)
-        yield from in_parts(rows, options, right=list(rows[0])[2:], keys=2)
+        colours = [COLOURS[i % len(COLOURS)] for i in range(len(self.parts))]
+        yield from legend(rows, colours, options, right=list(rows[0])[2:])
         for name in self.budgets:
             if (free := self.free(name)) < 0:
                 yield Text(f"{f'{name}: ' if name else ''}does not fit, {size(-free)} too much", "bold red")

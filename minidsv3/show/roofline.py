@@ -19,26 +19,21 @@ Does: intensities, roofs, picture, table, words. Does not: price (`minidsv3.cost
 Next: minidsv3.show.waterfall
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.table import Table
 from rich.text import Text
 
 from minidsv3.cost import Bill, Line, OpTotal, Rates
 from minidsv3.cost.rates import WIRES
 from minidsv3.show.axes import Chart, LogScale, shortened
+from minidsv3.show.legend import COLOURS, legend, marked, renamed, width_of, without
 from minidsv3.show.numbers import counted, duration, flops, size
-from minidsv3.show.tables import in_parts, plain_table
 
-__all__ = ["COLOURS", "Point", "Roofline", "mark", "marked", "per_byte", "roofs_of"]
+__all__ = ["Point", "Roofline", "format_of", "per_byte", "roofs_of"]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-# what bounds an op: its mark, the same in ASCII, its colour
-MARKS = {"compute": "█", "memory": "▒", "network": "╱", "nvlink": "╲", "none": " "}
-PLAIN_MARKS = {"compute": "#", "memory": "=", "network": "/", "nvlink": "\\", "none": " "}
-COLOURS = {"compute": "cyan", "memory": "yellow", "network": "magenta", "nvlink": "blue", "none": "default"}
 SHORT = {"forward": "fwd", "backward": "bwd", "update": "upd", "communication": "com"}
 VECTOR = "fp32"  # everything that is no product of matrices
 MOST_COLUMNS = 100  # of the picture
@@ -154,25 +149,10 @@ class Roofline:
         lettered = [point for point in points if point.letter]
         rows = self._fitted([self._row(point, options.ascii_only) for point in lettered], options.max_width)
         right = ("FLOP/B", "reached", "roof", "time", "share")
-        if width_of(rows) > options.max_width:
-            yield from in_parts(rows, options, right=right, keys=2)
-        else:
-            yield self._coloured(rows, lettered, right)
+        yield from legend(rows, [f"bold {COLOURS[point.bound]}" for point in lettered], options, right)
         if "by" in rows[0]:
             kinds = dict.fromkeys(point.bound for point in lettered)
             yield Text("by: " + ", ".join(marked(bound, options.ascii_only) for bound in kinds), "dim")
-
-    def _coloured(
-        self, rows: Sequence[Mapping[str, str]], points: Sequence[Point], right: Collection[str]
-    ) -> Table:
-        table = plain_table()
-        for name in rows[0]:
-            table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
-        for point, row in zip(points, rows, strict=True):
-            colour = COLOURS[point.bound]
-            styles = {"": f"bold {colour}", "bound": colour, "by": colour}
-            table.add_row(*(Text(text, styles.get(name, "")) for name, text in row.items()))
-        return table
 
     def _fitted(self, rows: list[dict[str, str]], width: int) -> list[dict[str, str]]:
         """Rows without what there is no room for, the least telling first."""
@@ -182,9 +162,9 @@ class Roofline:
             if width_of(rows) > width:
                 rows = [without(row, name) for row in rows]
         if width_of(rows) > width and "phase" in rows[0]:
-            rows = [_renamed(row, "phase", "pass", SHORT.get(row["phase"], row["phase"])) for row in rows]
+            rows = [renamed(row, "phase", "pass", SHORT.get(row["phase"], row["phase"])) for row in rows]
         if width_of(rows) > width:
-            rows = [_renamed(row, "bound", "by", row["bound"][:1]) for row in rows]
+            rows = [renamed(row, "bound", "by", row["bound"][:1]) for row in rows]
         return rows
 
     def _row(self, point: Point, plain: bool) -> dict[str, str]:
@@ -254,31 +234,6 @@ def format_of(lines: Sequence[Line]) -> str:
     """The format under whose roof an op computes: of the products with most FLOPs, else the CUDA cores'."""
     largest = max(lines, key=lambda line: line.matrix_flops)
     return largest.precision if largest.matrix_flops else VECTOR
-
-
-def without(row: Mapping[str, str], name: str) -> dict[str, str]:
-    """A table's row without one column."""
-    return {key: text for key, text in row.items() if key != name}
-
-
-def _renamed(row: Mapping[str, str], name: str, new: str, text: str) -> dict[str, str]:
-    """A row with another head and text in the place of one column."""
-    return {new if key == name else key: text if key == name else value for key, value in row.items()}
-
-
-def width_of(rows: Sequence[Mapping[str, str]]) -> int:
-    """Columns of the screen that a table of these rows takes."""
-    return sum(max(len(name), *(len(row[name]) for row in rows)) + 2 for name in rows[0]) - 2
-
-
-def mark(bound: str, plain: bool) -> str:
-    """The character of what bounds an op.  plain: in ASCII."""
-    return (PLAIN_MARKS if plain else MARKS)[bound]
-
-
-def marked(bound: str, plain: bool) -> str:
-    """What bounds an op, as mark and word."""
-    return f"{mark(bound, plain)} {bound}"
 
 
 def per_byte(value: float) -> str:

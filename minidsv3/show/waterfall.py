@@ -31,8 +31,8 @@ from rich.text import Text
 from minidsv3.cost import Bill, Line
 from minidsv3.cost.rates import WIRES
 from minidsv3.show.axes import ruler
+from minidsv3.show.legend import COLOURS, mark, marked
 from minidsv3.show.numbers import counted, duration
-from minidsv3.show.roofline import COLOURS, mark, marked
 
 __all__ = ["Step", "Waterfall", "waterfall_of"]
 
