@@ -2,18 +2,15 @@
 
 A laptop computes in float32 what the priced machine would run in a narrower format. The rule is said, not
 hidden: matrix products run at the tensor cores' peak for `format` (for "fp32", which they do not have, at the
-CUDA cores'), everything else at the CUDA cores' float32 peak, and every number of forward and backward is as
-many bytes as `format` is wide. Whole numbers, and the optimiser's rows (V3 keeps FP32 master weights and
-gradients, report section 3.3), stay as wide as they were traced. `Rates.rule` is that sentence.
+CUDA cores'), everything else at the CUDA cores' float32 peak, every number of forward and backward is as wide
+as `format`; whole numbers and the optimiser's rows (report, 3.3.3: FP32) are as wide as traced. Rows of a
+machine that rounds (`Machine(precision="fp8")`) say their formats themselves and are priced as traced, each
+product at the peak of its wider factor's format. `Rates.rule` is that sentence.
 
-Rows of a machine that rounds (`Machine(precision="fp8")`) say themselves in which formats their operands lie:
-they are priced as traced, each product at the peak of its wider factor's format, bytes as they were counted.
-
-A row takes as long as the slowest of computing, moving its bytes, and sending its bytes over each wire;
-whichever it is *bounds* it. Network bytes are priced at `fabric.effective`, one network card's share,
-NVLink's at `node.nvlink.usable`, both in one direction. Every primitive is a kernel of its own: operands
-read once, the result written once, nothing kept in registers for the next. A fused kernel moves less, so
-this is an upper bound on bytes.
+A row takes as long as the slowest of computing, moving its bytes, and sending over each wire; whichever it is
+*bounds* it. Network bytes go at `fabric.effective`, one network card's share, NVLink's at
+`node.nvlink.usable`, both in one direction. Every primitive is a kernel of its own, operands read and the
+result written once: a fused kernel moves less, so this is an upper bound on bytes.
 
 Does: the roofline of one row. Does not: launch times, latency, overlap of kernels.
 

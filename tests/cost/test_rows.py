@@ -2,24 +2,30 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from model_cases import CASES, MIDDLE, NANO, V2, counted
 
+from minidsv3.cluster.traffic import Placement, count, even_sources
 from minidsv3.config import ModelConfig
-from minidsv3.cost.deployment import Deployment, alone
-from minidsv3.cost.rows import rows_of
+from minidsv3.cost.closed_form import decode_absorbed_work, decode_naive_work, prefill_work, training_work
+from minidsv3.cost.deployment import Deployment, alone, deployment_names, load_deployment, with_fields
+from minidsv3.cost.per_token import kv_bytes_per_token
+from minidsv3.cost.rows import copies_sent, rows_of
+from minidsv3.cost.work import Work
 from minidsv3.interpreter import Model
 from minidsv3.machine import Machine, Trace
 from minidsv3.model.block import block_decode
 from minidsv3.model.mla import mla_absorbed_decode, mla_naive_decode
 from minidsv3.model.rope import rotations_for
-from tests.cost.test_closed_forms import CASES, MIDDLE
 
 V3 = ModelConfig.preset("v3")
 MINI = ModelConfig.preset("mini")
-SIZES = [*CASES, pytest.param(MINI, 1, 130, id="mini, two blocks of queries and a rest")]
+BLOCKS = pytest.param(MINI, 1, 70, id="mini, a block of queries and a rest")
+SIZES = [*CASES, BLOCKS]
 PRECISIONS = ("fp32", "bf16", "fp8")
 OTHERS = ("fp8-logfmt10", "fp8-per-tensor", "fp8-e5m2-gradients", "fp8-block-gradients")
 
@@ -100,14 +106,18 @@ def decoded(config: ModelConfig, B: int, cached: int, precision: str, attention:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize(("config", "B", "T"), SIZES)
+@pytest.mark.parametrize(("config", "B", "T"), CASES)
 def test_training(config: ModelConfig, B: int, T: int, precision: str) -> None:
     check(trained(config, B, T, precision), config, alone("train", B, T, precision))
 
 
+def test_training_of_mini() -> None:
+    check(trained(MINI, 1, 70, "fp8"), MINI, alone("train", 1, 70, "fp8"))
+
+
 @pytest.mark.parametrize("precision", OTHERS)
 def test_training_in_other_recipes(precision: str) -> None:
-    check(trained(MIDDLE, 2, 9, precision), MIDDLE, alone("train", 2, 9, precision))
+    check(trained(V2, 2, 7, precision), V2, alone("train", 2, 7, precision))
 
 
 def test_training_without_the_further_losses() -> None:
@@ -133,3 +143,148 @@ def test_decode(
         cached = config.max_seq_len - 1
     real = decoded(config, B, cached, precision, attention)
     check(real, config, alone("decode", B, cached, precision, attention=name))
+
+
+# ---- beside the closed forms ------------------------------------------------------------------------------
+
+
+def plain(parts: dict[str, Work]) -> dict[str, tuple[int, int, dict[str, int]]]:
+    return {part: (w.matrix_flops, w.vector_flops, w.bytes(4)) for part, w in parts.items()}
+
+
+@pytest.mark.parametrize("name", ["v3", "v2", "v2-lite", "moonlight", "nano"])
+def test_rows_of_large_models_equal_the_closed_forms(name: str) -> None:
+    c, T = ModelConfig.preset(name), 200
+    train, prefill = rows_of(c, alone("train", 2, T, "fp32")), rows_of(c, alone("prefill", 2, T, "fp32"))
+    forward, backward = training_work(c, 2, T, mtp=bool(c.n_mtp_layers))
+    assert counted(train, "forward") == plain(forward)
+    assert counted(train, "backward") == plain(backward)
+    assert counted(prefill, "forward") == plain(prefill_work(c, 2, T))
+    for attention, work in (("absorbed", decode_absorbed_work), ("naive", decode_naive_work)):
+        step = rows_of(c, alone("decode", 3, T, "fp32", attention=attention))
+        assert counted(step, "forward") == plain(work(c, 3, T))
+
+
+# ---- one GPU of a deployment ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", deployment_names())
+def test_a_deployment_computes_what_one_gpu_alone_would(name: str) -> None:
+    """Attention and gate of its own tokens, as many expert copies as these send."""
+    d = with_fields(load_deployment(name), {"recompute": (), "shared_as_routed": False})
+    deployed = rows_of(V3, d)
+    by_itself = rows_of(V3, replace(d, expert_parallel=1, redundant_experts=0))
+    as_traced = rows_of(V3, replace(d, expert_parallel=1, redundant_experts=0, as_traced=True))
+    assert deployed.matrix_flops == by_itself.matrix_flops
+    assert not by_itself.select(phase="communication")
+    head = {"prefill": 2 * V3.dim * V3.vocab_size * (d.tokens - d.sequences)}  # of each sequence's last token
+    assert as_traced.matrix_flops == deployed.matrix_flops + head.get(d.phase, 0)
+    assert as_traced.bytes["activation"] > deployed.bytes["activation"]
+
+
+def test_an_attention_kernel_moves_queries_keys_values_and_results_alone() -> None:
+    rows = rows_of(V3, load_deployment("prefill"))
+    moved = {row.op: row.bytes for row in rows if row.op in ("mla.scores", "mla.softmax", "mla.values")}
+    T, H = 4096, V3.n_heads
+    assert moved["mla.scores"] == {"activation": 2 * H * 2 * T * V3.qk_head_dim}
+    assert moved["mla.softmax"] == {}
+    assert moved["mla.values"] == {"activation": 2 * H * 2 * T * V3.v_head_dim}
+
+
+def test_a_decode_kernel_reads_the_cache_once() -> None:
+    d = load_deployment("decode")
+    assert rows_of(V3, d).bytes["kv"] == d.sequences * (d.length + 1) * kv_bytes_per_token(V3)
+
+
+def test_more_gpus_have_fewer_experts_and_the_same_copies() -> None:
+    for gpus, each in ((64, 4), (128, 2), (256, 1)):
+        rows = rows_of(V3, with_fields(load_deployment("train"), {"expert_parallel": gpus}))
+        down = [row for row in rows.select("experts.down", phase="forward") if row.layer == 3]
+        assert sum(row.times // row.layers for row in down) == each
+        assert sum(row.times // row.layers * row.shapes[0][0] for row in down) == 4096 * 8
+
+
+def test_uneven_copies_are_as_even_as_whole_numbers_go() -> None:
+    rows = rows_of(V3, load_deployment("prefill"))  # 9 experts a GPU
+    down = [row for row in rows.select("experts.down") if row.layer == 3]
+    assert sum(row.times // row.layers // 2 * row.shapes[0][0] for row in down) == 2 * 4096 * 8
+    assert {row.shapes[0][0] for row in down} == {7281, 7282}
+
+
+def test_recomputed_rows_are_backward_rows_of_the_forward() -> None:
+    d = load_deployment("train")
+    more, none = rows_of(V3, d), rows_of(V3, with_fields(d, {"recompute": ()}))
+    again = [row for row in more if row.phase == "backward" and row.direction == "fprop"]
+    assert {row.op for row in again} >= {"attn.norm", "final.norm", "mla.q_up", "mla.kv_up", "mla.scores"}
+    narrowed = {row.op for row in none if row.phase == "backward" and row.direction == "fprop"}
+    assert narrowed == {
+        f"{part}.{name}"
+        for part in ("dense", "shared", "experts")
+        for name in ("swiglu", "quantise_a", "scale")
+        if name != "scale" or part == "experts"
+    }
+    assert more.matrix_flops > none.matrix_flops
+
+
+# ---- copies between GPUs ----------------------------------------------------------------------------------
+
+
+def test_copies_of_the_report() -> None:
+    train, decode = (copies_sent(V3, load_deployment(name)) for name in ("train", "decode"))
+    assert train.network == 3.5  # 4 nodes, of which one in eight is the token's own
+    assert 1.8 < train.nvlink / (7 / 8) / 4 < 1.9  # GPUs a node copy
+    assert decode == (8 * 127 / 128, 0.0)
+
+
+@pytest.mark.parametrize("gpus", [1, 8, 16, 32, 64])
+def test_copies_are_those_of_drawn_tokens(gpus: int) -> None:
+    """Groups drawn evenly, experts evenly inside them: the means of `cluster.traffic`."""
+    d = with_fields(load_deployment("train"), {"expert_parallel": gpus})
+    rng, T, E = np.random.default_rng(0), 20_000, V3.n_routed_experts
+    size = E // V3.n_expert_groups
+    kept = rng.permuted(np.tile(np.arange(V3.n_expert_groups), (T, 1)), axis=1)[:, : V3.n_limited_groups]
+    room = (kept[:, :, None] * size + np.arange(size)).reshape(T, -1)
+    indices = rng.permuted(room, axis=1)[:, : V3.n_activated_experts]
+    placement = Placement(E, nodes=max(gpus // 8, 1), gpus_per_node=min(gpus, 8))
+    traffic = count(indices, placement, even_sources(T, placement))
+    sent = copies_sent(V3, d)
+    assert sent.nvlink == pytest.approx(traffic.nvlink_sent.sum() / T, rel=0.02, abs=0.01)
+    assert sent.network >= traffic.ib_sent.sum() / T * 0.98  # every kept group is reached, not just drawn
+    assert sent.network <= traffic.ib_sent.sum() / T * 1.12 + 0.01
+
+
+def test_communication_rows_carry_the_recipes_formats() -> None:
+    d = load_deployment("train")
+    rows = rows_of(V3, d).select(phase="communication")
+    said = {(row.op, row.direction): (row.stored, row.bytes["network"]) for row in rows if row.layer == 3}
+    tokens = 3.5 * 4096
+    fp8, bf16 = (("e4m3 1x128",), tokens * (7168 + 4 * 56)), (("bf16",), tokens * 2 * 7168)
+    assert said == {
+        ("experts.dispatch", "fprop"): fp8,
+        ("experts.combine", "fprop"): bf16,
+        ("experts.combine", "dgrad"): fp8,
+        ("experts.dispatch", "dgrad"): bf16,
+    }
+
+
+# ---- what does not fit ------------------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_is_named() -> None:
+    train, decode = load_deployment("train"), load_deployment("decode")
+    with pytest.raises(ValueError, match=r"deployment train: expected at most 2048 positions.* got 4096"):
+        rows_of(NANO, train)
+    with pytest.raises(ValueError, match=r"divisible among 128 GPUs, got 16 \+ 0 redundant = 16"):
+        rows_of(NANO, with_fields(decode, {"length": 64}))
+    dense = replace(V3, n_dense_layers=V3.n_layers, n_mtp_layers=0)
+    with pytest.raises(
+        ValueError, match=r"a mixture of experts to spread over 128 GPUs, got a model whose 61"
+    ):
+        rows_of(dense, decode)
+    assert rows_of(dense, with_fields(decode, {"expert_parallel": 1})).matrix_flops > 0
+    with pytest.raises(ValueError, match=r"expected loads of 16 experts, 8 copies together, got 2 and 4"):
+        rows_of(NANO, alone("decode", 2, 9), [[1, 3], [1, 3], [1, 3]])
+    with pytest.raises(ValueError, match=r"expected loads of 3 MoE layers, got 1"):
+        rows_of(NANO, alone("decode", 2, 9), [[1] * 16])
+    with pytest.raises(ValueError, match=r"expected a precision, got 'fp9'"):
+        rows_of(NANO, alone("decode", 2, 9, "fp9"))
