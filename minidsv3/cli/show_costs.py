@@ -65,6 +65,11 @@ def _roofline_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=10, metavar="N", help="ops to name (10)")
 
 
+def _waterfall_arguments(parser: argparse.ArgumentParser) -> None:
+    _phase(parser)
+    parser.add_argument("--by", default="part", metavar="WHAT", help="part, phase, precision or op (part)")
+
+
 def _kv_arguments(parser: argparse.ArgumentParser) -> None:
     _model_and_machine(parser)
     parser.add_argument("--lengths", default=LENGTHS, metavar="A,B,C", help=f"tokens ({LENGTHS})")
@@ -141,9 +146,9 @@ def _waterfall(args: argparse.Namespace) -> int:
     from minidsv3.show.waterfall import waterfall_of
 
     phase, remarks = _priced(args), []
-    picture = waterfall_of(phase.bill, phase.deployment.overlap)
+    picture = waterfall_of(phase.bill, phase.deployment.overlap, args.by)
     said: dict[str, object] = {"seconds": picture.total, "steps": [asdict(step) for step in picture.steps]}
-    said |= {"hidden_seconds": picture.hidden if picture.beside else 0.0}
+    said |= {"by": args.by, "hidden_seconds": picture.hidden if picture.beside else 0.0}
     if (stages := phase.deployment.pipeline) > 1:
         remarks.append(f"seconds of a micro-batch's way through all {stages} stages of the pipeline")
     page = _page(args, f"{phase.model} on {phase.bill.hardware_name}", picture, phase.deployment, *remarks)
@@ -160,7 +165,7 @@ def _kv(args: argparse.Namespace) -> int:
     config, label, _ = named_config(args.model)
     hardware, models = _hardware(args), _caches(label, config)
     picture = KVGrowth(
-        models, lengths, int(hardware["chip.hbm.capacity"].si), f"memory of one {hardware.name}"
+        models, lengths, int(hardware["chip.hbm.capacity"].si), f"memory of the {hardware.name}"
     )
     remarks = [f"what if: {change}" for change in args.set]
     said = {"bytes_a_token": models, "lengths": lengths, "capacity": picture.capacity}
@@ -202,7 +207,7 @@ def _memory(args: argparse.Namespace) -> int:
     hardware, deployment = _hardware(args), _deployment(args)
     training = deployment.phase == "train"
     budgets = _training(config, deployment) if training else _serving(config, deployment, hardware)
-    picture = MemoryBudget(budgets, int(hardware["chip.hbm.capacity"].si), f"memory of one {hardware.name}")
+    picture = MemoryBudget(budgets, int(hardware["chip.hbm.capacity"].si), f"memory of the {hardware.name}")
     page = _page(args, f"{label} on {hardware.name}", picture, deployment, _compared(deployment))
     return present(
         args, "memory", page, _facts(args, deployment) | {"capacity": picture.capacity, "budgets": budgets}
@@ -268,10 +273,11 @@ SUBJECTS = {
         "Where a phase's seconds go: part by part, what bounds them, what communication is hidden.",
         [
             "minidsv3 show waterfall",
+            "minidsv3 show waterfall --by op",
             "minidsv3 show waterfall --phase decode --deployment decode-production",
             "minidsv3 show waterfall --phase prefill --set fabric.effective=100GB/s",
         ],
-        _phase,
+        _waterfall_arguments,
         _waterfall,
     ),
     "kv": Subject(

@@ -28,17 +28,18 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from minidsv3.cost import Bill, Line
+from minidsv3.cost import Bill
 from minidsv3.cost.rates import WIRES
 from minidsv3.show.axes import ruler
 from minidsv3.show.legend import COLOURS, mark, marked
 from minidsv3.show.numbers import counted, duration
 
-__all__ = ["Step", "Waterfall", "waterfall_of"]
+__all__ = ["GROUPS", "Step", "Waterfall", "waterfall_of"]
 
 MOST_COLUMNS = 64  # of the bars
 NARROW = 52  # columns of the screen below which the table has marks alone, which the legend explains
-SMALL = 0.004  # share of the whole below which steps are put together
+SMALL, SMALL_OPS = 0.004, 0.01  # shares of the whole below which steps, and ops, are put together
+GROUPS = ("part", "phase", "precision", "op")
 BESIDE = "beside it, while the above computes"  # head of the second lane
 
 
@@ -219,14 +220,18 @@ class _Frame:
         return round(min(amount / self.picture.total, 1.0) * self.columns)
 
 
-def waterfall_of(bill: Bill, overlap: bool = False) -> Waterfall:
-    """A bill's seconds by part of the model, longest first, communication by op.
+def waterfall_of(bill: Bill, overlap: bool = False, by: str = "part") -> Waterfall:
+    """A bill's seconds by part of the model (or another of `GROUPS`), longest first, communication by op.
 
     overlap: communication runs beside the rest, as two micro-batches in turn allow.
     """
+    if by not in GROUPS:
+        raise ValueError(f"expected seconds by {', '.join(GROUPS)}, got {by!r}")
     found: dict[tuple[bool, str], dict[str, float]] = {}
     for line in bill.lines:
-        amounts = found.setdefault((_is_sent(line), _name(line)), {})
+        sent = line.phase == "communication"
+        name = line.op.rpartition(".")[-1] if sent else getattr(line, by)
+        amounts = found.setdefault((sent, name), {})
         amounts[line.bound] = amounts.get(line.bound, 0.0) + line.seconds
     steps = [
         Step(
@@ -234,13 +239,15 @@ def waterfall_of(bill: Bill, overlap: bool = False) -> Waterfall:
         )
         for (sent, name), amounts in found.items()
     ]
-    return Waterfall(_gathered(sorted(steps, key=lambda step: -step.total)))
+    return Waterfall(
+        _gathered(sorted(steps, key=lambda step: -step.total), SMALL_OPS if by == "op" else SMALL)
+    )
 
 
-def _gathered(steps: Sequence[Step]) -> list[Step]:
-    """The same, the smallest as one."""
+def _gathered(steps: Sequence[Step], least: float) -> list[Step]:
+    """The same, the smallest as one.  least: share of the whole of a step of its own."""
     whole = _sum(steps)
-    small = [step for step in steps if step.total < SMALL * whole and not step.beside]
+    small = [step for step in steps if step.total < least * whole and not step.beside]
     if len(small) < 2:
         return list(steps)
     amounts: dict[str, float] = {}
@@ -248,15 +255,6 @@ def _gathered(steps: Sequence[Step]) -> list[Step]:
         for bound, amount in step.amounts.items():
             amounts[bound] = amounts.get(bound, 0.0) + amount
     return [*(step for step in steps if step not in small), Step(counted(len(small), "other"), amounts)]
-
-
-def _is_sent(line: Line) -> bool:
-    return line.phase == "communication"
-
-
-def _name(line: Line) -> str:
-    """A part of the model; of what is sent, the op: dispatch, combine."""
-    return line.op.rpartition(".")[-1] if _is_sent(line) else line.part
 
 
 def _sum(steps: Sequence[Step]) -> float:

@@ -62,6 +62,16 @@ def test_a_deployment_says_its_phase(capsys: pytest.CaptureFixture[str]) -> None
     assert all(not step["beside"] for step in changed["steps"])
 
 
+@pytest.mark.parametrize("by", ["part", "phase", "precision", "op"])
+def test_however_it_is_grouped_it_is_the_same_time(by: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table, parts = told(capsys, "waterfall", "--by", by), told(capsys, "waterfall")
+    assert table["by"] == by
+    assert table["seconds"] == pytest.approx(parts["seconds"])
+    names = {step["name"] for step in table["steps"]}
+    expected = {"part": "attention", "phase": "backward", "precision": "fp8", "op": "mla.scores"}
+    assert {expected[by], "dispatch", "combine"} <= names
+
+
 def test_kv_is_the_paper_s_table(capsys: pytest.CaptureFixture[str]) -> None:
     table = told(capsys, "kv")
     each = table["bytes_a_token"]
@@ -109,6 +119,7 @@ def test_v3_decodes_in_an_h800_because_of_mla(capsys: pytest.CaptureFixture[str]
         (["roofline", "--rows", "27"], "expected --rows from 1 to 26, got 27"),
         (["waterfall", "--deployment", "decode-production", "--phase", "train"], "of phase 'train'"),
         (["waterfall", "--deployment", "decode-prod"], "did you mean 'decode-production'"),
+        (["waterfall", "--by", "layers"], "expected seconds by part, phase, precision, op, got 'layers'"),
         (["waterfall", "--hardware", "h80"], "did you mean 'h800'"),
         (["waterfall", "--model", "v4"], "expected a preset, a folder with a config.json or such a file"),
         (["roofline", "--set", "chip.hbm.bandwith=8TB/s"], "did you mean 'chip.hbm.bandwidth'"),
