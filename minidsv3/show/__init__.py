@@ -6,7 +6,8 @@ Widths from 60 columns on. Only this room and the command line import rich.
 
 Reading order: numbers, chart, curve, chips, tables; for numbers in few bits anatomy, bits, number_line,
 format_table, quantisation_map, logfmt_tile, accumulator, microscope, plot, measurements; for training
-dashboard, report, needle, context, comparison, recipe_table, checkpoint_table; svg.
+dashboard, report, needle, context, comparison, recipe_table; for costs axes, legend, roofline, waterfall,
+kv_growth, memory_budget, and tables of hardware, published figures and wishes; checkpoint_table; svg.
 
     >>> from minidsv3.show.svg import plain_text
     >>> plain_text(Bar(0.75, width=8), ascii_only=True)

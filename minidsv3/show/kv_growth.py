@@ -25,7 +25,7 @@ from minidsv3.show.numbers import count, size
 
 __all__ = ["KVGrowth", "tokens"]
 
-LETTERS = "ABCDEFGHIJKLMNOP"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "white")  # red is the memory
 MOST_COLUMNS = 100  # of the picture
 ROWS_A_DECADE = 4
@@ -80,7 +80,7 @@ class KVGrowth:
                 column / (chart.columns - 1)
             )
             if chart.up.share(length * each) <= 1:
-                chart.mark(length, length * each, LETTERS[i], style, exactly=True)
+                chart.mark(length, length * each, LETTERS[i % len(LETTERS)], style, exactly=True)
 
     def _scales(self) -> tuple[LogScale, LogScale]:
         """From the first length to where the smallest cache fills the memory."""
@@ -92,7 +92,7 @@ class KVGrowth:
         """A row a model, in so many columns of the screen; the shortest lengths are left out first."""
         first = next(iter(self.models.values()))
         rows = [
-            {"": LETTERS[i], "cache of": name, "B a token": count(each)}
+            {"": LETTERS[i % len(LETTERS)], "cache of": name, "B a token": count(each)}
             | {"ratio": f"{each / first:.2f}"}
             | {f"at {tokens(length)}": size(length * each) for length in self.lengths}
             | {"tokens fit": count(self.fits(name))}

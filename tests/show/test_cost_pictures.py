@@ -287,7 +287,7 @@ def test_a_ruler_s_labels_stand_over_their_ticks() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.floats(1, 1e4), st.floats(1, 1e4)), max_size=10))
+@given(st.lists(st.tuples(st.sampled_from([1.0, 80.0, 9e3]), st.floats(1, 1e4)), max_size=26))
 def test_marks_never_share_a_cell(points: list[tuple[float, float]]) -> None:
     chart = Chart(LogScale(1, 1e4), LogScale(1, 1e4), 40, 14, plain=True)
     places = [chart.mark(x, y, "A", "") for x, y in points]
