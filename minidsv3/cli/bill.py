@@ -36,6 +36,7 @@ EXAMPLES = [
     "minidsv3 bill --preset mini --set chip.hbm.bandwidth=8TB/s",
     "minidsv3 bill --model v3 --hardware h800 --phase train",
     "minidsv3 bill --model v3 --phase decode --deployment decode-production --explain",
+    "minidsv3 bill --model nano --phase decode --gpus 1 --seq 512",
     "minidsv3 bill --model v3 --phase prefill --set fabric.effective=50GB/s --chrome-trace prefill.json",
 ]
 SCHEMA = "minidsv3.bills/1"

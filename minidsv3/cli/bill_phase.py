@@ -46,6 +46,9 @@ def phase_arguments(parser: argparse.ArgumentParser) -> None:
         "--phase", metavar="PHASE", help="train, prefill or decode; --model is then a preset, or a folder"
     )
     group.add_argument("--deployment", metavar="NAME", help="the layout on GPUs (the phase's default)")
+    group.add_argument(
+        "--gpus", type=int, metavar="N", help="spread the experts over so many, without redundant ones"
+    )
     group.add_argument("--attention", metavar="HOW", help="decode's: absorbed or naive (the deployment's)")
     group.add_argument("--layers", action="store_true", help="a line for each layer too")
 
@@ -129,8 +132,9 @@ def traced_hardware(args: argparse.Namespace) -> "tuple[Hardware, Hardware]":
             f"expected a folder for --model without --phase, got the preset {str(name)!r}: "
             f"--phase train, prefill or decode counts it from its sizes"
         )
-    if args.attention:
-        raise ValueError(f"expected --phase decode with --attention, got --attention {args.attention} alone")
+    for name in ("attention", "gpus"):
+        if (value := getattr(args, name)) is not None:
+            raise ValueError(f"expected --phase or --deployment with --{name}, got --{name} {value} alone")
     hardware, (values, layout) = load_hardware(args.hardware), changes_of(args.set)
     if layout:
         raise ValueError(
@@ -164,7 +168,10 @@ def _deployment(args: argparse.Namespace) -> "Deployment":
             f"expected a deployment of phase {args.phase!r}, got {chosen.name!r}, a {chosen.phase!r} one"
         )
     asked = {"sequences": args.batch, "length": args.seq, "precision": args.precision}
-    changes = {name: value for name, value in (asked | {"attention": args.attention}).items() if value}
+    asked |= {"attention": args.attention, "expert_parallel": args.gpus}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    if args.gpus is not None:
+        changes["redundant_experts"] = 0
     return with_fields(chosen, changes, "the command line") if changes else chosen
 
 
