@@ -16,7 +16,7 @@ Does: bytes in closed form. Does not: allocator waste, communication buffers, a 
     >>> f"{parameters_a_gpu(v3, stages=16, expert_parallel=64, copies=2) / 1e9:.2f}B"
     '3.19B'
     >>> [f"{activation_bytes(v3, 1, 4096, recipe, layer=60) / 1e9:.2f} GB" for recipe in kept_recipes()]
-    ['13.54 GB', '4.85 GB', '0.61 GB']
+    ['4.47 GB', '2.29 GB', '0.64 GB']
 
 Next: minidsv3.cost.arithmetic
 """

@@ -2,17 +2,20 @@
 
 A row says what was printed, what the figure's own inputs give in the same unit, and the verdict in a word,
 with a sign beside it; figures derived here are "ours". Below an entry that contradicts its inputs stands why,
-so that nobody has to ask. At 60 columns the sign stands for the verdict; from 100 on the source is shown too.
+so that nobody has to ask. At 60 columns signs stand for the verdict; from 100 on the source is shown too.
 
 Does: lay out. Does not: compute or judge (`minidsv3.cost.published`).
 
     >>> from minidsv3.cost.published import figures, recompute
     >>> from minidsv3.show.svg import plain_text
-    >>> print(plain_text(ReproductionTable([recompute(figures()["kv.v3"])]), width=60))
+    >>> table = ReproductionTable([recompute(figures()[id_]) for id_ in ("kv.v3", "kv.mha")])
+    >>> print(plain_text(table, width=60))
     KV cache a token
-    kv.v3 70.272 KB 70.272 =
+    kv.v3   70.272 KB  70.272  =
+    kv.mha   3.998 MB  3.9977  =*
     <BLANKLINE>
-    1 figure: 1 equal  (= comes out as printed)
+    2 figures: 2 equal (1 of them ours)
+    = comes out as printed, * ours
 
 Next: minidsv3.show.what_if_table
 """
@@ -65,12 +68,15 @@ class ReproductionTable:
                 yield Text(title, "bold cyan")
                 yield from _group(members, widths, options.max_width)
                 yield Text()
-        yield Text(summary(self.found) + ("" if "verdict" in widths else f"  ({self._legend()})"), "bold")
+        yield Text(summary(self.found), "bold")
+        if "mark" in widths and self.found:
+            yield Text(self._legend(), "dim")
 
     def _legend(self) -> str:
         """The signs that stand for words where there is no room for these."""
-        shown = dict.fromkeys(one.verdict for one in self.found)
-        return ", ".join(f"{MARKS[verdict]} {VERDICTS[verdict]}" for verdict in shown)
+        shown = {MARKS[one.verdict]: VERDICTS[one.verdict] for one in self.found}
+        ours = {"*": "ours"} if any(one.figure.ours for one in self.found) else {}
+        return ", ".join(f"{mark} {word}" for mark, word in (shown | ours).items())
 
     def describe(self) -> str:
         """A sentence a figure."""
@@ -125,7 +131,7 @@ def _cells(one: Recomputed) -> dict[str, str]:
         "printed": f.printed,
         "computed": one.text,
         "verdict": word,
-        "mark": mark,
+        "mark": f"{mark}{'*' if f.ours else ''}",
         "source": f.source,
     }
 
@@ -199,12 +205,15 @@ def _indented(text: str, by: int, room: int) -> str:
 
 def _input(one: Input) -> str:
     """An input with its value, where the entry takes it from, source and status."""
-    where = "" if one.given == str(one.value) else f"{one.given}; "
+    value = _value(one.value, one.given)
+    where = "" if one.given in (value, str(one.value)) else f"{one.given}; "
     unit = "" if one.unit in ("", "count") else f" {one.unit}"
-    return f"{one.name} = {_value(one.value, one.given)}{unit}  [{where}{one.source}; {one.status}]"
+    return f"{one.name} = {value}{unit}  [{where}{one.source}; {one.status}]"
 
 
 def _value(value: Any, given: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value if isinstance(value, str) else str(value) if isinstance(value, bool) else given
+    if isinstance(value, bool | str):
+        return str(value)
+    if not isinstance(value, int | float):
+        return given  # a config: its name
     return f"{value:,}" if isinstance(value, int) else f"{value:,.10g}"
