@@ -32,12 +32,13 @@ __all__ = ["Chart", "LogScale", "ruler", "shortened", "ticks"]
 BRAILLE = 0x2800  # the empty cell
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a cell: [4 rows][2 columns]
 # where a mark goes if its cell is taken: rows and columns away, the nearest first, rather down than up
-NEARBY = ((1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (2, 0), (0, 2), (0, -2), (2, 1), (2, -1), (3, 0), (-1, 0))
-NEARBY += tuple(
-    sorted(
-        ((down, right) for down in range(-4, 5) for right in range(-8, 9) if (down, right) not in NEARBY),
+FIRST = ((1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (2, 0), (0, 2), (0, -2), (2, 1), (2, -1), (3, 0), (-1, 0))
+NEARBY = (
+    *FIRST,
+    *sorted(
+        ((down, right) for down in range(-4, 5) for right in range(-8, 9) if (down, right) not in FIRST),
         key=lambda at: (4 * at[0] ** 2 + at[1] ** 2, -at[0]),
-    )
+    ),
 )
 Point = tuple[float, float]
 

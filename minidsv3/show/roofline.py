@@ -36,7 +36,7 @@ __all__ = ["Point", "Roofline", "format_of", "per_byte", "roofs_of"]
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 SHORT = {"forward": "fwd", "backward": "bwd", "update": "upd", "communication": "com"}
 VECTOR = "fp32"  # everything that is no product of matrices
-MOST_COLUMNS = 100  # of the picture
+MOST_COLUMNS, ROWS_A_DECADE = 100, 4  # of the picture
 
 
 @dataclass(frozen=True)
@@ -113,23 +113,18 @@ class Roofline:
         named = {peak: f"{'/'.join(names)} {_short(peak)}" for peak, names in roofs.items()}
         columns = max(min(options.max_width, MOST_COLUMNS) - max(map(len, named.values())) - 9, 16)
         across, up = self._scales(points, max(roofs))
-        rows = min(max(round(4 * up.length), 9), 18)
+        rows = min(max(round(ROWS_A_DECADE * up.length), 9), 18)
         chart = Chart(across, up, columns, rows, options.ascii_only)
         for peak in sorted(roofs, reverse=True):
-            ridge = peak / self.rates.memory
             slope = [(across.low, across.low * self.rates.memory)] if peak == max(roofs) else []
-            chart.line([*slope, (ridge, peak), (across.high, peak)], "dim")
-        for point in points:
-            if point.letter:
-                chart.mark(point.intensity, point.achieved, point.letter, f"bold {COLOURS[point.bound]}")
-        for point in points:
-            if not point.letter:
-                chart.dot(point.intensity, point.achieved, COLOURS[point.bound])
+            chart.line([*slope, (peak / self.rates.memory, peak), (across.high, peak)], "dim")
+        moved = _place(chart, points)
         yield Text("FLOP/s", "dim")
-        margin = [(peak, name, "dim") for peak, name in named.items()]
-        yield from chart.drawn(_tick, per_byte, margin=margin)
+        yield from chart.drawn(_tick, per_byte, margin=[(peak, name, "dim") for peak, name in named.items()])
         arrow = "-->" if options.ascii_only else "→"
         yield Text(f"       FLOP a byte {arrow}   slope: {size(self.rates.memory)}/s of memory", "dim")
+        if moved:
+            yield Text("       crowded letters stand in the next free cell", "dim")
 
     def _is_used(self, names: Sequence[str], points: Sequence[Point]) -> bool:
         """Whether a roof is over any op, or the bill's own."""
@@ -213,6 +208,20 @@ class Roofline:
         said += [_in_words(point) for point in points if point.letter]
         rest = [line.removeprefix("+ ") for line in self._remarks(points, plain=True)][2:]
         return "\n".join([*said, *rest])
+
+
+def _place(chart: Chart, points: Sequence[Point]) -> bool:
+    """Draw the points, letters first; whether any letter had to make way."""
+    moved = False
+    for point in points:
+        if point.letter:
+            style = f"bold {COLOURS[point.bound]}"
+            at = chart.mark(point.intensity, point.achieved, point.letter, style)
+            moved |= at != chart.cell(point.intensity, point.achieved)
+    for point in points:
+        if not point.letter:
+            chart.dot(point.intensity, point.achieved, COLOURS[point.bound])
+    return moved
 
 
 def _in_words(point: Point) -> str:
