@@ -6,7 +6,7 @@ than its own it is priced if these have what it changes. Changes of one's own ar
 Does: find model, machine, scenario; price; hand over. Does not: draw.
 
     >>> from minidsv3.cli import main as minidsv3
-    >>> minidsv3(["show", "what-ifs", "multicasts"])
+    >>> minidsv3(["show", "what-ifs", "in-network"])
     2
     >>> minidsv3(["show", "compare", "gpt"])
     2

@@ -179,7 +179,7 @@ class WhatIfCard:
         """What is asked, of which bill, on whose word."""
         s = self.what_if.scenario
         said = {"wish": s.wish, "source": s.source, "bill of": self.what_if.where}
-        said["before"] = ", ".join(f"with {_words(name)}, which a bill leaves out" for name in s.today)
+        said["before"] = ", ".join(f"{_words(name)}: what a bill leaves out" for name in s.today)
         said |= {"after": _becomes(s), "assumed": s.assumed}
         return {name: text for name, text in said.items() if text}
 
