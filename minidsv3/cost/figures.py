@@ -32,7 +32,17 @@ from typing import Any
 from minidsv3.config import near
 from minidsv3.hardware.units import UNITS
 
-__all__ = ["KINDS", "STYLES", "Figure", "Unit", "figures", "groups", "implied_tolerance", "read_figures"]
+__all__ = [
+    "KINDS",
+    "STYLES",
+    "Figure",
+    "Unit",
+    "figures",
+    "groups",
+    "implied_tolerance",
+    "printed_places",
+    "read_figures",
+]
 
 KINDS = ("derivable", "constant", "measured", "contradicts")
 STYLES = {
@@ -111,17 +121,25 @@ def implied_tolerance(printed: str, value: float, style: str) -> float | None:
     Half a unit of the last printed place if rounded, a whole one if cut or rounded up, half the distance of
     the two ends. ValueError if the value is not among the printed digits.
     """
-    numbers = [Decimal(text.replace(",", "")) for text in _NUMBER.findall(printed)]
     if style == "between":
-        if len(numbers) < 2 or float(numbers[0] + numbers[1]) / 2 != value:
+        ends = _numbers(printed)
+        if len(ends) < 2 or float(ends[0] + ends[1]) / 2 != value:
             raise ValueError(f"expected the middle of the two ends of {printed!r}, got {value}")
-        return float(numbers[1] - numbers[0]) / 2
-    found = [number for number in numbers if float(number) == abs(value)]
-    if not found:
+        return float(ends[1] - ends[0]) / 2
+    if (places := printed_places(printed, value)) is None:
         raise ValueError(f"expected a value among the digits of {printed!r}, got {value}")
-    place = Decimal(1).scaleb(int(found[0].as_tuple().exponent))
-    of = {"exact": 0.0, "rounded": float(place / 2), "cut": float(place), "up": float(place)}
-    return of.get(style)
+    place = float(Decimal(1).scaleb(-places))
+    return {"exact": 0.0, "rounded": place / 2, "cut": place, "up": place}.get(style)
+
+
+def printed_places(printed: str, value: float) -> int | None:
+    """Places behind the point with which a value is printed; None if it is not among the numbers."""
+    found = [number for number in _numbers(printed) if float(number) == abs(value)]
+    return -int(found[0].as_tuple().exponent) if found else None
+
+
+def _numbers(printed: str) -> list[Decimal]:
+    return [Decimal(text.replace(",", "")) for text in _NUMBER.findall(printed)]
 
 
 # ---- reading ----------------------------------------------------------------------------------------------
@@ -165,15 +183,22 @@ def read_figures(table: Mapping[str, Any]) -> Mapping[str, Figure]:
     return MappingProxyType(found)
 
 
+_FIELDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "value": ("a number", (int, float)),
+    "tolerance": ("a number", (int, float)),
+    "inputs": ("a table", (dict,)),
+    "ours": ("true or false", (bool,)),
+}  # those that are no text
+
+
 def _figure(name: str, entry: Mapping[str, Any], units: Mapping[str, Unit]) -> Figure:
     known = [one.name for one in dataclasses.fields(Figure) if one.name != "id"]
     for key, said in entry.items():
         if key not in known:
             raise ValueError(f"unknown field {key!r}; {near(key, known)}")
-        if key not in ("value", "tolerance", "inputs", "ours") and not (
-            isinstance(said, str) and said.strip()
-        ):
-            raise ValueError(f"{key}: expected a non-empty text, got {said!r}")
+        what, kinds = _FIELDS.get(key, ("a non-empty text", (str,)))
+        if type(said) not in kinds or said == "" or str(said).isspace():
+            raise ValueError(f"{key}: expected {what}, got {said!r}")
     for key in ("title", "kind", "source"):
         if key not in entry:
             raise ValueError(f"missing field {key!r}")

@@ -126,7 +126,7 @@ def fp8_share(config: ModelConfig, length: int) -> float:
 
 
 def recomputed_flops_per_token(config: ModelConfig) -> int:
-    """FLOPs of MLA's up-projections, which V3's backward computes again (report, 3.2.3); norms are no products."""
+    """FLOPs of MLA's up-projections, which V3's backward computes again (report, 3.2.3)."""
     c = config
     keys_and_values = c.kv_lora_rank * c.n_heads * (c.qk_nope_head_dim + c.v_head_dim)
     return 2 * c.n_layers * (c.q_lora_rank * c.n_heads * c.qk_head_dim + keys_and_values)

@@ -26,7 +26,7 @@ from importlib import import_module
 from typing import Any
 
 from minidsv3.config import ModelConfig, near, published_figures
-from minidsv3.cost.figures import Figure, figures
+from minidsv3.cost.figures import Figure, figures, printed_places
 from minidsv3.hardware import Hardware, load_hardware
 
 __all__ = ["VERDICTS", "Input", "Recomputed", "calculator", "choose", "figures", "recompute"]
@@ -83,9 +83,9 @@ class Recomputed:
         said |= {name: getattr(f, name) or None for name in ("formula", "why", "says", "correct")}
         said["computed"] = None if self.computed is None else f.in_unit(self.computed)
         said["inputs"] = [
-            {"name": i.name, "given": i.given, "value": _plain(i.value), "unit": i.unit, "source": i.source}
-            | {"status": i.status}
-            for i in self.sourced
+            {name: getattr(one, name) for name in ("name", "given", "unit", "source", "status")}
+            | {"value": one.value if isinstance(one.value, int | float | str) else None}  # or a whole config
+            for one in self.sourced
         ]
         return said | {"verdict": self.verdict}
 
@@ -245,11 +245,5 @@ _FINDERS: Mapping[str, Callable[[str, str], Found]] = {
 
 
 def _text(figure: Figure, computed: float) -> str:
-    digits = figure.printed.replace(",", "").partition(".")[2]
-    places = len(digits) - len(digits.lstrip("0123456789"))
-    text = f"{figure.in_unit(computed):,.{places + 2}f}"
-    return text.rstrip("0").rstrip(".")
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, int | float | str) else type(value).__name__
+    places = printed_places(figure.printed, figure.value or 0) or 0
+    return f"{figure.in_unit(computed):,.{places + 2}f}".rstrip("0").rstrip(".")

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from minidsv3.cli import main
+from minidsv3.cli import main, reproduce
 from minidsv3.cost import published
+from minidsv3.cost.figures import KINDS
 from minidsv3.cost.published import Recomputed, figures
 
 
@@ -47,6 +48,7 @@ def test_one_figure_is_explained_to_its_inputs(capsys: pytest.CaptureFixture[str
 
 
 def test_kinds_are_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert reproduce.KINDS == KINDS
     assert main(["reproduce", "--kind", "contradicts", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert {one["kind"] for one in said["figures"]} == {"contradicts"}
