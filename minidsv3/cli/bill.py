@@ -64,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="PATH=VALUE",
-        help="other values of the hardware",
+        help="other values of the hardware, or of a deployment.FIELD",
     )
     parser.add_argument("--explain", action="store_true", help="say where every number is from")
     parser.add_argument(

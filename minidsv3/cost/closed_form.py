@@ -2,7 +2,8 @@
 
 These are the counts a trace would show, for models that no laptop runs. They are written from the report's
 equations, part by part, without the op catalogue; tests hold them equal to the trace at several sizes,
-number for number. Symbols: N = B T tokens, D width, H heads, C = d_c, R = d_R, K experts a token, E experts.
+number for number, and to the rows that `minidsv3.cost.rows` makes from the catalogue. Symbols: N = B T
+tokens, D width, H heads, C = d_c, R = d_R, K experts a token, E experts.
 
 One thing depends on the data: how many experts of a layer are reached, since an expert's weights are read
 once if any token chose it. It is given for each MoE layer, or taken as "as many as can be".
@@ -18,7 +19,7 @@ optimiser.
     >>> f"{total.matrix_flops / 1e9:.1f} GFLOP, {total.bytes(2)['weight'] / 1e9:.1f} GB of weights"
     '142.8 GFLOP, 73.3 GB of weights'
 
-Next: minidsv3.cluster
+Next: minidsv3.cost.deployment
 """
 
 from collections.abc import Iterator, Sequence
