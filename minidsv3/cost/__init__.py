@@ -1,11 +1,12 @@
-"""What it costs: a trace priced on a machine, and closed forms for the models that no laptop runs.
+"""What it costs: traces priced on a machine, for models that run here and for those that no laptop runs.
 
 `bill(trace, hardware)` folds the rows of a trace into seconds and totals. FLOPs and bytes come from the
-trace, rates from the hardware file, so there is one truth about each. The closed forms are the same counts
-written as arithmetic on a `ModelConfig`; tests hold them equal to the trace, number for number.
+trace, rates from the hardware file, so there is one truth about each. `rows_of(config, deployment)` makes the
+rows of a model that never ran, `phase_bill` prices one GPU of its deployment. Closed forms are the same counts
+written as arithmetic; tests hold traces, rows and closed forms equal, number for number.
 
-Does: rates, the bill, a config's KV bytes and FLOPs a token, closed forms of forward, backward, decoding.
-Does not: run a model, overlap kernels, count their launches, draw (`minidsv3.show`).
+Does: counts, rates, bills, what-ifs, published figures recomputed. Does not: run a model, draw
+(`minidsv3.show`).
 
     >>> from minidsv3.config import ModelConfig
     >>> kv_bytes_per_token(ModelConfig.preset("v3"))
@@ -21,6 +22,8 @@ from minidsv3.cost.closed_form import (
     prefill_work,
     training_work,
 )
+from minidsv3.cost.co_design import co_design
+from minidsv3.cost.compare import Contender, contender, contenders
 from minidsv3.cost.deployment import Deployment, default_deployment, deployment_names, load_deployment
 from minidsv3.cost.per_token import (
     kv_bytes_grouped,
@@ -32,18 +35,27 @@ from minidsv3.cost.per_token import (
 from minidsv3.cost.phase_bill import PhaseBill, phase_bill
 from minidsv3.cost.rates import Rates, rates
 from minidsv3.cost.rows import rows_of
+from minidsv3.cost.scenarios import Scenario, scenario_named, scenario_names, what_if
+from minidsv3.cost.what_if import Comparison, Effect
 from minidsv3.cost.work import Work
 
 __all__ = [
     "Bill",
+    "Comparison",
+    "Contender",
     "Deployment",
+    "Effect",
     "Line",
     "OpTotal",
     "PhaseBill",
     "Rates",
+    "Scenario",
     "Total",
     "Work",
     "bill",
+    "co_design",
+    "contender",
+    "contenders",
     "decode_absorbed_work",
     "decode_naive_work",
     "default_deployment",
@@ -57,6 +69,9 @@ __all__ = [
     "prefill_work",
     "rates",
     "rows_of",
+    "scenario_named",
+    "scenario_names",
     "training_flops_per_token",
     "training_work",
+    "what_if",
 ]
