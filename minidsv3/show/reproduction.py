@@ -2,7 +2,8 @@
 
 A row says what was printed, what the figure's own inputs give in the same unit, and the verdict in a word,
 with a sign beside it; figures derived here are "ours". Below an entry that contradicts its inputs stands why,
-so that nobody has to ask. At 60 columns signs stand for the verdict; from 100 on the source is shown too.
+below one that comes out what to mind. At 60 columns signs stand for the verdict; from 100 on the source is
+shown too, cut where it is long.
 
 Does: lay out. Does not: compute or judge (`minidsv3.cost.published`).
 
@@ -66,7 +67,7 @@ class ReproductionTable:
             members = [one for one in self.found if one.figure.group == group]
             if members:
                 yield Text(title, "bold cyan")
-                yield from _group(members, widths, options.max_width)
+                yield from _group(members, widths, options)
                 yield Text()
         yield Text(summary(self.found), "bold")
         if "mark" in widths and self.found:
@@ -84,29 +85,37 @@ class ReproductionTable:
         return "\n".join([*said, f"{summary(self.found)}."])
 
 
-def _group(members: Sequence[Recomputed], widths: Mapping[str, int], room: int) -> Iterator[RenderableType]:
-    """Rows; what needs a reason has it below."""
-    table = _table(widths)
-    for one in members:
+def _group(
+    members: Sequence[Recomputed], widths: Mapping[str, int], options: ConsoleOptions
+) -> Iterator[RenderableType]:
+    """Rows; below a row, or several with the same, what is to be said of it."""
+    table, remarks = _table(widths, options.ascii_only), [_remark(one) for one in members]
+    for one, remark, following in zip(members, remarks, [*remarks[1:], ""], strict=True):
         row = _cells(one)
-        texts = {name: Text(row[name], overflow="fold") for name in widths}
+        texts = {name: Text(row[name]) for name in widths}
         for name in ("verdict", "mark"):
             if name in texts:
                 texts[name].stylize(COLOURS.get(one.verdict, "dim"))
         table.add_row(*texts.values())
-        if reason := _reason(one):
+        if remark and remark != following:
             yield table
-            yield Text(_indented(reason, INDENT, room), "dim")
-            table = _table(widths)
+            yield Text(_indented(remark, INDENT, options.max_width), "dim")
+            table = _table(widths, options.ascii_only)
     if table.row_count:
         yield table
 
 
-def _table(widths: Mapping[str, int]) -> Table:
+def _table(widths: Mapping[str, int], ascii_only: bool) -> Table:
     table = plain_table()
     table.show_header = False
     for name, width in widths.items():
-        table.add_column(name, justify="right" if name in ("printed", "computed") else "left", width=width)
+        table.add_column(
+            name,
+            justify="right" if name in ("printed", "computed") else "left",
+            width=width,
+            no_wrap=name == "source",
+            overflow="fold" if name != "source" else "crop" if ascii_only else "ellipsis",
+        )
     return table
 
 
@@ -136,19 +145,19 @@ def _cells(one: Recomputed) -> dict[str, str]:
     }
 
 
-def _reason(one: Recomputed) -> str:
-    """Why something does not come out as printed; empty if it does."""
+def _remark(one: Recomputed) -> str:
+    """Why something does not come out as printed, or what is to be said of it though it does."""
     f = one.figure
     if f.says:
         return f'says "{f.says}"; {f.correct}'
-    return f.why if one.verdict in ("contradicts", "differs") else ""
+    return f.why if one.figure.calculation and not one.figure.ours else ""
 
 
 def _sentence(one: Recomputed) -> str:
     printed = f"printed {one.figure.printed}, " if one.figure.printed else ""
     computed = f"computed {_computed(one)}, " if one.text else ""
-    reason = _reason(one)
-    return f"{printed}{computed}{VERDICTS[one.verdict]}" + (f": {reason}." if reason else ".")
+    remark = _remark(one)
+    return f"{printed}{computed}{VERDICTS[one.verdict]}" + (f": {remark}." if remark else ".")
 
 
 def _computed(one: Recomputed) -> str:
@@ -200,7 +209,8 @@ class Explained:
 
 def _indented(text: str, by: int, room: int) -> str:
     """Lines no longer than `room`, each behind so many spaces."""
-    return textwrap.fill(text, room, initial_indent=" " * by, subsequent_indent=" " * by)
+    margin = " " * by
+    return textwrap.fill(text, room, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
 
 
 def _input(one: Input) -> str:
