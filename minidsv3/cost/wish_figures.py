@@ -282,7 +282,7 @@ def switches(side: Side) -> Found:
     cluster = cluster_switches(int(side.number("endpoints")), planes, ports)
     return {
         "endpoints of two layers": (two_layer_fat_tree(ports).endpoints, "count"),
-        f"endpoints of {planes} planes": (multi_plane_fat_tree(ports, planes).endpoints, "count"),
+        "endpoints of all planes": (multi_plane_fat_tree(ports, planes).endpoints, "count"),
         "switches of the cluster": (cluster, "count"),
     }
 

@@ -248,7 +248,7 @@ CHECKABLE = {
     "in-network-multicast": ("dispatch: copies of a token sent", 3.5, 1),
     "in-network-reduction": ("combine: copies received", 3.5, 1),
     "no-node-limit": ("dispatch: copies of a token sent", 3.5, 5.294678 * 7 / 8),
-    "switches-128": ("endpoints of 8 planes", 16_384, 65_536),
+    "switches-128": ("endpoints of all planes", 16_384, 65_536),
     "roce-latency": ("latency of a token", 4 * 61 * 5.6e-6, 4 * 61 * 3.7e-6),
     "memory-ordering": ("latency of a token", 3 * 4 * 61 * 3.7e-6, 4 * 61 * 3.7e-6),
     "fused-cast": ("of a value that one product reads", 4.0625, 2),
