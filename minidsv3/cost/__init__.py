@@ -24,7 +24,9 @@ from minidsv3.cost.closed_form import (
 )
 from minidsv3.cost.co_design import co_design
 from minidsv3.cost.compare import Contender, contender, contenders
+from minidsv3.cost.dense import DenseConfig, load_dense
 from minidsv3.cost.deployment import Deployment, default_deployment, deployment_names, load_deployment
+from minidsv3.cost.memory import activation_bytes, state_bytes, training_memory
 from minidsv3.cost.per_token import (
     kv_bytes_grouped,
     kv_bytes_mha,
@@ -33,25 +35,32 @@ from minidsv3.cost.per_token import (
     training_flops_per_token,
 )
 from minidsv3.cost.phase_bill import PhaseBill, phase_bill
+from minidsv3.cost.published import Figure, Recomputed, figures, recompute
 from minidsv3.cost.rates import Rates, rates
 from minidsv3.cost.rows import rows_of
 from minidsv3.cost.scenarios import Scenario, scenario_named, scenario_names, what_if
 from minidsv3.cost.what_if import Comparison, Effect
+from minidsv3.cost.training_run import TrainingRun, load_run
 from minidsv3.cost.work import Work
 
 __all__ = [
     "Bill",
     "Comparison",
     "Contender",
+    "DenseConfig",
     "Deployment",
     "Effect",
+    "Figure",
     "Line",
     "OpTotal",
     "PhaseBill",
     "Rates",
+    "Recomputed",
     "Scenario",
     "Total",
+    "TrainingRun",
     "Work",
+    "activation_bytes",
     "bill",
     "co_design",
     "contender",
@@ -60,18 +69,24 @@ __all__ = [
     "decode_naive_work",
     "default_deployment",
     "deployment_names",
+    "figures",
     "kv_bytes_grouped",
     "kv_bytes_mha",
     "kv_bytes_mqa",
     "kv_bytes_per_token",
+    "load_dense",
     "load_deployment",
+    "load_run",
     "phase_bill",
     "prefill_work",
     "rates",
+    "recompute",
     "rows_of",
     "scenario_named",
     "scenario_names",
+    "state_bytes",
     "training_flops_per_token",
+    "training_memory",
     "training_work",
     "what_if",
 ]
