@@ -39,8 +39,8 @@ from minidsv3.cost.published import Figure, Recomputed, figures, recompute
 from minidsv3.cost.rates import Rates, rates
 from minidsv3.cost.rows import rows_of
 from minidsv3.cost.scenarios import Scenario, scenario_named, scenario_names, what_if
-from minidsv3.cost.what_if import Comparison, Effect
 from minidsv3.cost.training_run import TrainingRun, load_run
+from minidsv3.cost.what_if import Comparison, Effect
 from minidsv3.cost.work import Work
 
 __all__ = [

@@ -29,7 +29,7 @@ from minidsv3.config import ModelConfig, near, published_figures
 from minidsv3.cost.figures import Figure, figures, printed_places
 from minidsv3.hardware import Hardware, load_hardware
 
-__all__ = ["VERDICTS", "Input", "Recomputed", "calculator", "choose", "figures", "recompute"]
+__all__ = ["VERDICTS", "Figure", "Input", "Recomputed", "calculator", "choose", "figures", "recompute"]
 
 VERDICTS = {
     "equal": "comes out as printed",
