@@ -484,3 +484,29 @@ def test_figures_are_chosen_by_id_and_by_first_parts() -> None:
         ValueError, match=r"expected a figure or the first part of some, got 'kv.v4': did you"
     ):
         choose(["kv.v4"])
+
+
+# what the papers say of the H800, and where its file says the same
+OF_THE_H800 = {
+    "table4.peak": "chip.peak.bf16",
+    "cluster.sms": "chip.sm.count",
+    "cluster.sms.communication": "chip.sm.communication",
+    "cluster.node": "node.gpus",
+    "cluster.nics": "node.nics",
+    "cluster.nic.storage": "node.storage_nics",
+    "cluster.nvlink.h800": "node.nvlink.both_directions",
+    "cluster.nvlink.direction": "node.nvlink.one_direction",
+    "cluster.nvlink.usable": "node.nvlink.usable",
+    "cluster.nic.line": "fabric.line",
+    "cluster.nic.effective": "fabric.effective",
+    "cluster.hbm": "chip.hbm.bandwidth",
+    "cluster.memory": "chip.hbm.capacity",
+    "cluster.clock": "chip.clock.throttled",
+    "cluster.throttled": "chip.peak.bf16_throttled",
+    "cost.price": "price.gpu_hour",
+}
+
+
+@pytest.mark.parametrize("id_", OF_THE_H800)
+def test_the_hardware_file_says_what_the_papers_say(id_: str) -> None:
+    assert figures()[id_].si == pytest.approx(load_hardware("h800")[OF_THE_H800[id_]].si)
