@@ -209,7 +209,10 @@ def fp4_weights(trace: Trace) -> Trace:
 
 
 def fp4_products(trace: Trace) -> Trace:
-    """Both factors of the forward's FP8 products in NVFP4, on a tensor core that has FP4; wires as before."""
+    """Both factors of the forward's FP8 products in NVFP4, on a tensor core that has FP4.
+
+    Wires carry FP8 as before: what dispatch sends or has brought is narrowed on the way to the product.
+    """
     return Trace(_fp4_product(row) for row in fp4_weights(trace))
 
 
@@ -220,12 +223,18 @@ def _fp4_weight(row: Row) -> Row:
     return moving(row, _in_fp4(row, 1) - operand_bytes(row, 1), "weight")
 
 
+# passes whose copies only products read, and these products
+_NARROWED = {op: readers for op, readers in READERS.items() if "experts.dispatch" not in readers}
+_NARROW_READERS = {reader for readers in _NARROWED.values() for reader in readers}
+
+
 def _fp4_product(row: Row) -> Row:
-    if look_up(row.op).primitive == "quantise" and _is_fp8(row, 1):
+    if row.op in _NARROWED and _is_fp8(row, 1):
         return moving(row, _in_fp4(row, 1) - operand_bytes(row, 1))
     if not (row.matrix_flops and row.direction == "fprop" and _is_fp8(row, 0) and _is_fp8(row, 1)):
         return row
-    row = moving(row, _in_fp4(row, 0) - operand_bytes(row, 0))
+    if row.op in _NARROW_READERS:
+        row = moving(row, _in_fp4(row, 0) - operand_bytes(row, 0))
     return replace(row, formats=("e2m1", "e2m1", *row.formats[2:]))
 
 
