@@ -2,8 +2,8 @@
 
 Where a deployment overlaps, one micro-batch computes while another communicates, and the phase takes as
 long as the longer of the two; otherwise as long as both. Every kernel runs at its peak or at the memory's
-full rate, nothing is launched or waited for, so these seconds are a lower bound. `against_profile` puts
-them beside what DeepSeek measured of the same pair of chunks.
+full rate, nothing is launched or waited for, so these seconds are a lower bound for kernels cut like the
+rows. `against_profile` puts them beside what DeepSeek measured of the same pair of chunks.
 
 A pipeline's micro-batch visits all its GPUs; the bill is that of the whole visit, in seconds of a GPU, of
 which each of them has a part. Bubbles, the optimiser and transfers between stages are not in it.

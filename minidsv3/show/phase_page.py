@@ -60,8 +60,8 @@ def phase_page(phase: PhaseBill, rows: int = 15, layers: bool = False) -> Render
 
 
 REMARK = (
-    "a lower bound: every kernel at its peak or at full memory bandwidth, nothing launched or waited for;\n"
-    "real kernels reach a part of their peaks, and computing and sending get in each other's way"
+    "a lower bound for kernels cut like these: each at its peak or at full memory bandwidth, nothing\n"
+    "waited for; real ones reach a part of that, and computing and sending get in each other's way"
 )
 
 

@@ -19,7 +19,7 @@ from minidsv3.machine import Trace
 
 V3, H800 = ModelConfig.preset("v3"), load_hardware("h800")
 PHASES = ("train", "prefill", "decode")
-NUMBERS = [path for path, (dimension, _) in KEYS.items() if dimension not in ("name", "bit")]
+NUMBERS = [path for path, (dimension, _) in KEYS.items() if dimension != "name"]
 RATES = [path for path in NUMBERS if KEYS[path][0] in ("B/s", "FLOP/s", "OP/s", "Hz")]
 UNITS = {"USD/s": "USD/h", "FLOP/s": "FLOPS", "OP/s": "OPS"}
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from model_cases import CASES, MIDDLE, NANO, V2, counted
 
 from minidsv3.cluster.traffic import Placement, count, even_sources
@@ -163,6 +165,40 @@ def test_rows_of_large_models_equal_the_closed_forms(name: str) -> None:
     for attention, work in (("absorbed", decode_absorbed_work), ("naive", decode_naive_work)):
         step = rows_of(c, alone("decode", 3, T, "fp32", attention=attention))
         assert counted(step, "forward") == plain(work(c, 3, T))
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> ModelConfig:
+    """Sizes of any model that fits together."""
+    size = st.integers(1, 40)
+    groups, per_group = draw(st.integers(1, 4)), draw(st.integers(2, 5))
+    kept = draw(st.integers(1, groups))
+    layers = draw(st.integers(1, 4))
+    method = draw(st.sampled_from(["noaux_tc", "group_limited_greedy", "greedy"]))
+    return ModelConfig(
+        vocab_size=draw(size), dim=draw(size), inter_dim=draw(size), moe_inter_dim=draw(size),
+        n_layers=layers,
+        n_dense_layers=draw(st.integers(0, layers)), n_heads=draw(st.integers(1, 5)),
+        n_routed_experts=groups * per_group, n_shared_experts=draw(st.integers(0, 2)),
+        n_activated_experts=draw(st.integers(1, kept * per_group)), n_expert_groups=groups,
+        n_limited_groups=kept, route_scale=1.0, kv_lora_rank=draw(size), qk_nope_head_dim=draw(size),
+        qk_rope_head_dim=2 * draw(st.integers(1, 8)), v_head_dim=draw(size),
+        q_lora_rank=draw(st.integers(0, 20)), score_func=draw(st.sampled_from(["sigmoid", "softmax"])),
+        topk_method=method, norm_topk_prob=draw(st.booleans()), n_mtp_layers=draw(st.integers(0, 2)),
+    )  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(c=configs(), B=st.integers(1, 3), T=st.integers(3, 140), balance=st.booleans())
+def test_rows_equal_the_closed_forms(c: ModelConfig, B: int, T: int, balance: bool) -> None:
+    train = rows_of(c, alone("train", B, T, "fp32", balance=balance))
+    forward, backward = training_work(c, B, T, mtp=bool(c.n_mtp_layers), balance=balance)
+    assert counted(train, "forward") == plain(forward)
+    assert counted(train, "backward") == plain(backward)
+    assert counted(rows_of(c, alone("prefill", B, T, "fp32")), "forward") == plain(prefill_work(c, B, T))
+    for attention, work in (("absorbed", decode_absorbed_work), ("naive", decode_naive_work)):
+        step = rows_of(c, alone("decode", B, T, "fp32", attention=attention))
+        assert counted(step, "forward") == plain(work(c, B, T))
 
 
 # ---- one GPU of a deployment ------------------------------------------------------------------------------
