@@ -1,9 +1,9 @@
 """What it costs: traces priced on a machine, for models that run here and for those that no laptop runs.
 
 `bill(trace, hardware)` folds the rows of a trace into seconds and totals. FLOPs and bytes come from the
-trace, rates from the hardware file, so there is one truth about each. `rows_of(config, deployment)` makes the
-rows of a model that never ran, `phase_bill` prices one GPU of its deployment. Closed forms are the same counts
-written as arithmetic; tests hold traces, rows and closed forms equal, number for number.
+trace, rates from the hardware file, so there is one truth about each. `rows_of(config, deployment)` makes
+the rows of a model that never ran, `phase_bill` prices one GPU of its deployment. Closed forms are the same
+counts written as arithmetic; tests hold traces, rows and closed forms equal, number for number.
 
 Does: counts, rates, bills, what-ifs, published figures recomputed. Does not: run a model, draw
 (`minidsv3.show`).
