@@ -23,6 +23,7 @@ from minidsv3.cost.bill import Line
 from minidsv3.cost.deployment import Deployment
 from minidsv3.cost.phase_bill import PhaseBill
 from minidsv3.cost.rates import WIRES, Rates
+from minidsv3.machine import load_precision
 
 __all__ = ["Explained", "explain", "explain_hardware", "explain_model", "explain_rules"]
 
@@ -30,7 +31,7 @@ __all__ = ["Explained", "explain", "explain_hardware", "explain_model", "explain
 class Explained(NamedTuple):
     """A number that went into a bill."""
 
-    kind: str  # hardware, model, deployment, rule
+    kind: str  # hardware, model, deployment, profile, precision, rule
     name: str
     value: str
     source: str
@@ -41,7 +42,8 @@ def explain(phase: PhaseBill, model_source: str = "the model's config") -> tuple
     """Every number used: values of the hardware file, fields of model and deployment, rules of pricing."""
     hardware = explain_hardware(phase.bill.lines, phase.rates)
     model = explain_model(phase.config, model_source)
-    return (*hardware, *model, *_explain_deployment(phase.deployment), *explain_rules(deployed=True))
+    deployment = _explain_deployment(phase.deployment)
+    return (*hardware, *model, *deployment, _explain_precision(phase), *explain_rules(deployed=True))
 
 
 def explain_hardware(lines: Iterable[Line], at: Rates) -> Iterator[Explained]:
@@ -69,6 +71,12 @@ def _explain_deployment(deployment: Deployment) -> Iterator[Explained]:
         yield Explained("deployment", name, value, said.source, said.status)
     for name, said in deployment.profile.items():
         yield Explained("profile", name, f"{said.value} {said.unit}", said.source, said.status)
+
+
+def _explain_precision(phase: PhaseBill) -> Explained:
+    """Which op multiplies in which format, and what is stored how: a recipe with its own source."""
+    recipe = load_precision(phase.deployment.precision)
+    return Explained("precision", recipe.name, recipe.title, recipe.source, "report")
 
 
 def explain_rules(deployed: bool) -> Iterator[Explained]:

@@ -132,7 +132,9 @@ def test_json(train: PhaseBill) -> None:
 def test_every_number_is_explained(train: PhaseBill) -> None:
     said = explain(train, "a source")
     assert all(one.value and one.source and one.status for one in said)
-    assert {one.kind for one in said} == {"hardware", "model", "deployment", "profile", "rule"}
+    assert {one.kind for one in said} == {
+        "hardware", "model", "deployment", "profile", "precision", "rule",
+    }  # fmt: skip
     paths = {one.name for one in said if one.kind == "hardware"}
     assert paths == {
         "chip.sm.count", "chip.sm.communication", "chip.peak.fp8", "chip.peak.bf16", "chip.peak.fp32",
