@@ -138,7 +138,9 @@ class WhatIf:
     def where(self) -> str:
         """The bill it is shown on."""
         before = self.comparison.before
-        return f"{before.deployment.name} on {before.bill.hardware_name}"
+        given = ", ".join(f"{name}={value}" for name, value in self.scenario.given.items())
+        place = f"{before.deployment.name} on {before.bill.hardware_name}"
+        return f"{place}, {given}" if given else place
 
     def groups(self) -> dict[str, list[Effect]]:
         """Effects by head: of the phase what changes, of the question all."""
