@@ -179,7 +179,7 @@ def _plain(
     args: argparse.Namespace, before: "Bills", after: "Bills", config: "ModelConfig"
 ) -> dict[str, Any]:
     """Both bills; with `--set` those before too, and what changed; with `--explain` the sources."""
-    from minidsv3.cli.bill_phase import explained_bill
+    from minidsv3.cli.bill_phase import changed_accumulators, explained_bill
     from minidsv3.show.phase_page import bill_effects
 
     said: dict[str, Any] = {step: _without_lines(one) for step, one in after.items()}
@@ -188,6 +188,7 @@ def _plain(
             step: [effect.to_dict() for effect in bill_effects(before[step], after[step])] for step in after
         }
         old = {step: _without_lines(one) for step, one in before.items()}
+        changes["errors"] = [effect.to_dict() for effect in changed_accumulators(args)]
         said |= {"set": args.set, "before": old, "changes": changes}
     if args.explain:
         said |= {"explained": [one._asdict() for one in explained_bill(args, after, config)]}
@@ -201,7 +202,7 @@ def _without_lines(bill: "Bill") -> dict[str, Any]:
 def _print(
     args: argparse.Namespace, titles: dict[str, str], before: "Bills", after: "Bills", config: "ModelConfig"
 ) -> None:
-    from minidsv3.cli.bill_phase import explained_bill
+    from minidsv3.cli.bill_phase import changed_accumulators, explained_bill
     from minidsv3.cli.terminal import results
     from minidsv3.show.numbers import size
     from minidsv3.show.phase_page import bill_effects, changes_table, explained_table
@@ -218,6 +219,9 @@ def _print(
             console.print(f"\nwith {', '.join(args.set)}", style="bold cyan")
             console.print(changes_table(bill_effects(before[step], bill)))
         console.print()
+    if errors := changed_accumulators(args):
+        console.print("sums on the changed tensor core", style="bold cyan")
+        console.print(changes_table(errors))
     decode = after["decode_step"]
     if decode.kv_bytes_per_token is not None:
         console.print(f"KV cache: {size(decode.kv_bytes_per_token)} a token")

@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minidsv3.config import ModelConfig
-    from minidsv3.cost import Bill, PhaseBill
+    from minidsv3.cost import Bill, Comparison, PhaseBill
     from minidsv3.cost.deployment import Deployment
     from minidsv3.cost.explained import Explained
+    from minidsv3.cost.what_if import Effect
     from minidsv3.hardware import Hardware
 
 __all__ = [
+    "changed_accumulators",
     "changes_of",
     "explained_bill",
     "named_config",
@@ -57,6 +59,8 @@ def phase_main(args: argparse.Namespace) -> int:
     """Price the phase, and once more with what `--set` changes."""
     from minidsv3.cli.terminal import print_json
     from minidsv3.cost import phase_bill
+    from minidsv3.cost.scenarios import changed_sums
+    from minidsv3.cost.what_if import compare
     from minidsv3.hardware import load_hardware, with_values
 
     if args.rows < 1:
@@ -65,17 +69,18 @@ def phase_main(args: argparse.Namespace) -> int:
     config, label, source = named_config(args.model or args.preset or "v3")
     values, layout = changes_of(args.set)
     before = phase_bill(config, hardware, deployment, label)
-    after = None
+    found = None
     if args.set:
-        changed = _changed_layout(deployment, layout)
-        after = phase_bill(config, with_values(hardware, values), changed, label)
-    shown = after or before
+        machine = with_values(hardware, values)
+        after = phase_bill(config, machine, _changed_layout(deployment, layout), label)
+        found = compare(before, after, errors=changed_sums(hardware, machine))
+    shown = found.after if found else before
     if args.chrome_trace:
         write_chrome_trace(args.chrome_trace, shown)
     if args.json:
-        print_json(_plain(args, before, after, source))
+        print_json(_plain(args, shown, found, source))
     else:
-        _print(args, before, after, source)
+        _print(args, shown, found, source)
     return 0
 
 
@@ -144,6 +149,13 @@ def traced_hardware(args: argparse.Namespace) -> "tuple[Hardware, Hardware]":
     return hardware, with_values(hardware, values)
 
 
+def changed_accumulators(args: argparse.Namespace) -> "tuple[Effect, ...]":
+    """What `--set` changes of a tensor core does to its sums; nothing where it changes none."""
+    from minidsv3.cost.scenarios import changed_sums
+
+    return changed_sums(*traced_hardware(args))
+
+
 def explained_bill(
     args: argparse.Namespace, bills: "Mapping[str, Bill]", config: "ModelConfig"
 ) -> "list[Explained]":
@@ -185,39 +197,39 @@ def write_chrome_trace(path: Path, priced: "Bill | PhaseBill") -> None:
     """A file for chrome://tracing."""
     import json
 
+    from minidsv3.checkpoint import replacing
     from minidsv3.cost.chrome_trace import chrome_trace
 
-    path.write_text(json.dumps(chrome_trace(priced)), encoding="utf-8")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"expected --chrome-trace a file in a folder that exists, got {path}")
+    with replacing(path) as file:
+        file.write(json.dumps(chrome_trace(priced)).encode())
 
 
 def _plain(
-    args: argparse.Namespace, before: "PhaseBill", after: "PhaseBill | None", source: str
+    args: argparse.Namespace, shown: "PhaseBill", found: "Comparison | None", source: str
 ) -> dict[str, Any]:
     """The JSON object: the bill, or the changed one with the one before and what changed."""
     from minidsv3.cost.explained import explain
-    from minidsv3.cost.what_if import compare
 
-    shown = after or before
     said = shown.to_dict()
-    if after:
-        said |= {"set": args.set, "before": before.to_dict(), "changes": compare(before, after).to_dict()}
+    if found:
+        said |= {"set": args.set, "before": found.before.to_dict(), "changes": found.to_dict()}
     if args.explain:
         said |= {"explained": [one._asdict() for one in explain(shown, source)]}
     return said
 
 
-def _print(args: argparse.Namespace, before: "PhaseBill", after: "PhaseBill | None", source: str) -> None:
+def _print(args: argparse.Namespace, shown: "PhaseBill", found: "Comparison | None", source: str) -> None:
     from minidsv3.cli.terminal import results
     from minidsv3.cost.explained import explain
-    from minidsv3.cost.what_if import compare
     from minidsv3.show.phase_page import changes_table, explained_table, phase_page
 
     console = results()
-    shown = after or before
     console.print(phase_page(shown, args.rows, args.layers))
-    if after:
+    if found:
         console.print(f"\nwith {', '.join(args.set)}", style="bold cyan")
-        console.print(changes_table(compare(before, after)))
+        console.print(changes_table(found))
     if args.explain:
         console.print("\nwhere the numbers are from", style="bold cyan")
         console.print(explained_table(explain(shown, source)))

@@ -34,7 +34,7 @@ from minidsv3.cost.phase_bill import PhaseBill, price
 from minidsv3.cost.row_changes import Change
 from minidsv3.cost.rows import rows_of
 from minidsv3.cost.what_if import Comparison, Effect, compare, effects
-from minidsv3.cost.wish_figures import ERRORS, Side, measure_named
+from minidsv3.cost.wish_figures import ERRORS, Side, measure_named, sums_apart
 from minidsv3.hardware import Hardware, load_hardware, with_values
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Beyond",
     "Scenario",
     "beyond",
+    "changed_sums",
     "read_scenario",
     "scenario_named",
     "scenario_names",
@@ -207,6 +208,12 @@ def what_if(
     after = _side(s, 1, replace(config, **s.model), wished, layout, changes)
     figures, errors = _measured(s, before, after)
     return compare(_priced(before, model), _priced(after, model), figures, errors)
+
+
+def changed_sums(before: Hardware, after: Hardware) -> tuple[Effect, ...]:
+    """Errors of sums on tensor cores that two machines have otherwise, at the K of `fp32-accumulation`."""
+    k = int(scenario_named("fp32-accumulation").inputs["k"])
+    return effects(*sums_apart(before, after, k))
 
 
 def _side(

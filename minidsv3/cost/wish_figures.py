@@ -43,7 +43,7 @@ from minidsv3.numerics import E4M3, NVFP4, tile_round
 from minidsv3.numerics.experiments import accumulation_errors
 from minidsv3.numerics.tile_errors import CODECS, draw, tile_error
 
-__all__ = ["ERRORS", "MEASURES", "Found", "Measure", "Side", "measure_named"]
+__all__ = ["ERRORS", "MEASURES", "Found", "Measure", "Side", "measure_named", "sums_apart"]
 
 Values = NDArray[np.float32]
 Found = dict[str, tuple[float, str]]  # name -> value, unit
@@ -119,6 +119,24 @@ def _accumulation(unit: TensorCore, k: int) -> Found:
         else:
             found[f"K = {k}, normal, {how}: worst, over sum of |products|"] = (error.normwise, "share")
     return found
+
+
+def sums_apart(before: Hardware, after: Hardware, k: int) -> tuple[Found, Found]:
+    """Errors of sums of K products on the units in which two machines differ, bit by bit; none if in none.
+
+    Units with scales inside are left out: their sums are those of other operands.
+    """
+    sides = before.tensor_core, after.tensor_core
+    differing = [
+        name
+        for name, unit in sides[0].items()
+        if name in sides[1] and unit != sides[1][name] and not unit.scale_block
+    ]
+    first, second = (
+        {f"{name}: {what}": v for name in differing for what, v in _accumulation(side[name], k).items()}
+        for side in sides
+    )
+    return first, second
 
 
 def quantised_bytes(side: Side) -> Found:

@@ -30,9 +30,10 @@ from minidsv3.cost import Bill, PhaseBill
 from minidsv3.cost.explained import Explained
 from minidsv3.cost.phase_bill import against_profile
 from minidsv3.cost.what_if import Effect, effects
-from minidsv3.show.numbers import count, counted, duration, flops, signed_percent, size
+from minidsv3.show.numbers import count, counted, duration, flops, size
 from minidsv3.show.roofline import Roofline
 from minidsv3.show.tables import BillTable, RollUp, plain_table
+from minidsv3.show.what_if_table import EffectTable, visible
 
 __all__ = ["bill_effects", "changes_table", "explained_table", "phase_page", "profile_table"]
 
@@ -152,29 +153,13 @@ def _said(bill: Bill) -> Iterator[tuple[str, tuple[float, str]]]:
         yield f"seconds of {total.name}", (total.seconds, "s")
 
 
-UNITS = {"s": duration, "B": size, "FLOP": flops}
-
-
 def changes_table(found: Iterable[Effect]) -> RenderableType:
     """What changed, a line each; what did not, in one."""
     every = list(found)
-    changed = [effect for effect in every if effect.changed]
-    table = plain_table()
-    for name in ("", "before", "after", "change"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for effect in changed:
-        before, after = (_text(effect, value) for value in (effect.before, effect.after))
-        ratio = "new" if effect.ratio is None else signed_percent(effect.ratio - 1)
-        table.add_row(effect.name, before, after, ratio)
-    same = ", ".join(effect.name for effect in every if not effect.changed)
+    changed = [effect for effect in every if visible(effect)]
+    same = "; ".join(effect.name for effect in every if not visible(effect))
     left = Text(f"as before: {same}", "dim") if changed else Text("nothing changes", "dim")
-    return Group(*([table] if changed else []), *([left] if same or not changed else []))
-
-
-def _text(effect: Effect, value: float) -> str:
-    if effect.unit in UNITS:
-        return UNITS[effect.unit](value)
-    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return Group(*([EffectTable(changed)] if changed else []), *([left] if same or not changed else []))
 
 
 # ---- sources ----------------------------------------------------------------------------------------------

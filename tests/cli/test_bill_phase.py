@@ -89,6 +89,18 @@ def test_what_set_changes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "as before: " in text
 
 
+@pytest.mark.parametrize(
+    "words", [["--model", "v3", "--phase", "decode"], ["--preset", "nano", "--seq", "16"]]
+)
+def test_a_changed_tensor_core_sums_otherwise(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bill", *words, "--set", "tensor_core.fp8.fraction_bits=25"]
+    errors = json_of(words, capsys)["changes"]["errors"]
+    assert {effect["unit"] for effect in errors} == {"share"}
+    assert errors[0]["after"] < errors[0]["before"]
+    assert main(words) == 0
+    assert "fp8: K = 4096, uniform [0, 1), one accumulator" in capsys.readouterr().out
+
+
 def test_set_changes_the_deployment_too(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bill", "--model", "v3", "--phase", "decode", "--set", "deployment.sequences=64"]
     said = json_of(words, capsys)

@@ -18,6 +18,7 @@ from minidsv3.cost.scenarios import (
     CHANGES,
     TODAY,
     beyond,
+    changed_sums,
     read_scenario,
     scenario_named,
     scenario_names,
@@ -284,6 +285,19 @@ def test_accumulation_is_measured_on_each_sides_unit() -> None:
     assert promoted.before == pytest.approx(0.00055, abs=0.00002)
     assert alone_.after < promoted.before / 100
     assert priced("fp32-accumulation").after.bill.total == priced("fp32-accumulation").before.bill.total
+
+
+def test_sums_of_a_changed_tensor_core() -> None:
+    """Only of units that differ, in every format that does."""
+    assert changed_sums(H800, with_values(H800, {"chip.hbm.bandwidth": "8TB/s"})) == ()
+    wider = {"tensor_core.fp8.fraction_bits": "25", "tensor_core.fp8.output_fraction_bits": "23"}
+    found = {effect.name: effect for effect in changed_sums(H800, with_values(H800, wider))}
+    assert all(name.startswith("fp8: ") for name in found)
+    today = priced("fp32-accumulation").errors
+    assert [(e.before, e.after) for e in found.values()] == [(e.before, e.after) for e in today]
+    both = changed_sums(H800, with_values(H800, wider | {"tensor_core.bf16.fraction_bits": "13"}))
+    worse = next(e for e in both if e.name.startswith("bf16: ") and "uniform" in e.name)
+    assert worse.after > worse.before
 
 
 def test_errors_of_formats() -> None:
