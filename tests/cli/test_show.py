@@ -31,6 +31,9 @@ SMALL = {
     "kv": [],
     "memory": [],
     "hardware": ["h800"],
+    "what-ifs": ["logfmt"],
+    "co-design": [],
+    "compare": ["v3", "qwen2.5-72b"],
     "gradients": ["--model", RUN, "--batch", "1", "--seq", "8", "--block", "32"],
 }
 """Subjects, and the accumulator's other picture, with options that take no time."""
