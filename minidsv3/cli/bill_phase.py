@@ -15,6 +15,7 @@ Next: minidsv3.cli.reproduce
 """
 
 import argparse
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,7 +184,11 @@ def _deployment(args: argparse.Namespace) -> "Deployment":
     asked |= {"attention": args.attention, "expert_parallel": args.gpus}
     changes = {name: value for name, value in asked.items() if value is not None}
     if args.gpus is not None:
-        changes["redundant_experts"] = 0
+        changes |= {"redundant_experts": 0, "shared_as_routed": False}
+    if args.batch is not None:
+        changes["micro_batches"] = together = math.gcd(max(args.batch, 1), chosen.micro_batches)
+        if together < chosen.micro_batches and together == 1:  # nothing to compute meanwhile
+            changes["overlap"] = False
     return with_fields(chosen, changes, "the command line") if changes else chosen
 
 

@@ -27,6 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minidsv3.cost import Bill, PhaseBill
+from minidsv3.cost.deployment import Deployment, deployment_names, load_deployment
 from minidsv3.cost.explained import Explained
 from minidsv3.cost.phase_bill import against_profile
 from minidsv3.cost.what_if import Effect, effects
@@ -46,7 +47,7 @@ def phase_page(phase: PhaseBill, rows: int = 15, layers: bool = False) -> Render
     d = phase.deployment
     page: list[RenderableType] = [
         Text(f"{phase.model}, {d.phase}, on {phase.bill.hardware_name}", HEAD),
-        Text(d.title or d.name),
+        Text(layout(d)),
         Text(summary(phase)),
         Text("\nops, the longest first", HEAD),
         BillTable(phase.bill, rows=rows),
@@ -58,6 +59,22 @@ def phase_page(phase: PhaseBill, rows: int = 15, layers: bool = False) -> Render
         page += [Text(f"\n{profile_title(phase)}", HEAD), profile_table(phase), Text(REMARK, "dim")]
     page += [Text("\ntotals", HEAD), totals_table(phase), Text(f"\npriced as: {phase.bill.rule}", "dim")]
     return Group(*page)
+
+
+def layout(d: Deployment) -> str:
+    """What a deployment is; of one that was changed its name and what is otherwise than in the data."""
+    if d.name not in deployment_names():
+        return d.title or d.name
+    shipped = load_deployment(d.name)
+    values = ((name, getattr(d, name), getattr(shipped, name)) for name in d.sources)
+    changed = [f"{name} {_word(now)} instead of {_word(was)}" for name, now, was in values if now != was]
+    return f"as {d.name}, but {', '.join(changed)}" if changed else d.title
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 REMARK = (
@@ -80,7 +97,23 @@ def summary(phase: PhaseBill) -> str:
         f"{computing} computing, {sending} communicating, "
         f"{how} {duration(phase.seconds)}, bound by {phase.bound}\n"
         f"at most {count(round(phase.tokens_per_second))} tokens a second and GPU{_other_node(phase)}"
+        f"{_too_large(phase)}"
     )
+
+
+def held(phase: PhaseBill) -> tuple[int, float | None]:
+    """Bytes of weights and cache that one GPU holds, and its memory, if the hardware says how much."""
+    values = phase.rates.hardware.values
+    capacity = values["chip.hbm.capacity"].si if "chip.hbm.capacity" in values else None
+    return phase.weight_bytes + phase.kv_bytes, capacity
+
+
+def _too_large(phase: PhaseBill) -> str:
+    """A line where one GPU cannot hold what it is priced for."""
+    needed, capacity = held(phase)
+    if capacity is None or needed <= capacity:
+        return ""
+    return f"\ndoes not fit: {size(needed)} of weights and cache, {size(capacity)} of memory; priced as if"
 
 
 def _other_node(phase: PhaseBill) -> str:
@@ -122,13 +155,14 @@ def totals_table(phase: PhaseBill) -> Table:
         "weights": f"{size(phase.weight_bytes)} on the GPU"
         + (", without the second copy" if d.pipeline > 1 else ""),
         "KV cache": f"{size(phase.kv_bytes)}, {count(phase.bill.kv_bytes_per_token or 0)} B a token",
+        "memory": _filled(phase),
         "computing": duration(phase.compute_seconds),
         "communicating": duration(phase.communication_seconds),
         "as deployed": f"{duration(phase.seconds)} (one after the other {duration(phase.serial_seconds)})",
         "a GPU": f"at most {count(round(phase.tokens_per_second))} tokens/s",
     }
     if not phase.kv_bytes:
-        del said["KV cache"]
+        del said["KV cache"], said["memory"]  # of training more is held: show memory
     table = Table.grid(padding=(0, 2))
     for name, value in said.items():
         table.add_row(Text(name, "dim", no_wrap=True), Text(value, overflow="fold"))
@@ -160,6 +194,12 @@ def changes_table(found: Iterable[Effect]) -> RenderableType:
     same = "; ".join(effect.name for effect in every if not visible(effect))
     left = Text(f"as before: {same}", "dim") if changed else Text("nothing changes", "dim")
     return Group(*([EffectTable(changed)] if changed else []), *([left] if same or not changed else []))
+
+
+def _filled(phase: PhaseBill) -> str:
+    needed, capacity = held(phase)
+    of = f" of {size(capacity)}, {needed / capacity:.0%}" if capacity else ""
+    return f"{size(needed)} of weights and cache{of}"
 
 
 # ---- sources ----------------------------------------------------------------------------------------------

@@ -120,6 +120,21 @@ def test_options_change_the_deployment(capsys: pytest.CaptureFixture[str]) -> No
     assert report["deployment"]["expert_parallel"] == 320
 
 
+def test_a_changed_layout_says_what_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A title of 128 requests does not stand over one; a batch of one has nothing to compute meanwhile."""
+    text = out_of(["bill", "--model", "v3", "--phase", "decode", "--batch", "1", "--gpus", "32"], capsys)
+    assert "128 requests" not in text
+    assert "sequences 1 instead of 128, micro_batches 1 instead of 2, expert_parallel 32" in text
+    assert "one after the other" in text.splitlines()[3]
+    assert "128 requests" in out_of(["bill", "--model", "v3", "--phase", "decode"], capsys)
+
+
+def test_what_does_not_fit_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bill", "--model", "v3", "--phase", "decode"]
+    assert "does not fit" not in out_of(words, capsys)
+    assert "does not fit: " in out_of([*words, "--set", "deployment.length=65536"], capsys)
+
+
 def test_every_number_has_a_source(capsys: pytest.CaptureFixture[str]) -> None:
     said = json_of(["bill", "--model", "v3", "--phase", "train", "--explain"], capsys)["explained"]
     assert all(one["source"] and one["status"] for one in said)
@@ -185,7 +200,10 @@ def test_set_prices_traced_steps_again(capsys: pytest.CaptureFixture[str]) -> No
             ["--phase", "train", "--model", "nano"],
             "expected at most 2048 positions, the model's max_seq_len, got",
         ),
-        (["--phase", "decode", "--batch", "3"], "expected sequences divisible by 2 micro-batches, got 3"),
+        (
+            ["--phase", "decode", "--set", "deployment.sequences=3"],
+            "expected sequences divisible by 2 micro-batches, got 3",
+        ),
         (["--phase", "decode", "--precision", "fp9"], "expected a precision, got 'fp9'"),
         (["--phase", "decode", "--attention", "flash"], "expected attention absorbed | naive, got 'flash'"),
         (["--phase", "decode", "--rows", "0"], "expected --rows >= 1, got 0"),
