@@ -20,13 +20,14 @@ Next: minidsv3.cost.figures
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from minidsv3.config import ModelConfig
-from minidsv3.hardware import Hardware
+from minidsv3.hardware import Hardware, TensorCore
 from minidsv3.numerics import E4M3, LogFMT, quantize
-from minidsv3.numerics.experiments import accumulation_errors
+from minidsv3.numerics.experiments import SumError, accumulation_errors
 
 __all__ = [
     "accumulation_error",
@@ -34,6 +35,7 @@ __all__ = [
     "experts_met",
     "moe_layers",
     "routed_per_gpu",
+    "sum_errors",
     "sum_of_softmax_rows",
     "total_at_width",
     "values_told_apart",
@@ -99,7 +101,17 @@ def sum_of_softmax_rows(rows: int, keys: int) -> float:
 def accumulation_error(hardware: Hardware, products: int, promoted_every: int = 0) -> float:
     """Median relative error of FP8 sums over so many products of uniform operands in [0, 1).
 
-    promoted_every: products between additions in float32, 0 for never. `accumulation_errors` draws.
+    promoted_every: products between additions in float32, 0 for never.
     """
     core, interval = hardware.tensor_core["fp8"], promoted_every or None
-    return accumulation_errors(core, [products], ["uniform [0, 1)"], [interval], side=4)[0].median
+    return sum_errors(core, products, ["uniform [0, 1)"], [interval])[0].median
+
+
+def sum_errors(
+    core: TensorCore, products: int, operands: Sequence[str], intervals: Sequence[int | None]
+) -> list[SumError]:
+    """Errors of sums over so many products, each of 16 x 16 results; `accumulation_errors` says of what.
+
+    Figures and what-ifs both measure with this one, so that equal questions have equal answers.
+    """
+    return accumulation_errors(core, [products], operands, intervals, side=16)

@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidsv3.config import ModelConfig, near
+from minidsv3.cost.claims import sum_errors
 from minidsv3.cost.deployment import Deployment
 from minidsv3.cost.networks import cluster_switches, multi_plane_fat_tree, two_layer_fat_tree
 from minidsv3.cost.per_token import kv_bytes_per_token
@@ -40,7 +41,6 @@ from minidsv3.cost.wire_changes import BACK, OUT, carries
 from minidsv3.hardware import Hardware, TensorCore
 from minidsv3.machine import Trace, load_precision
 from minidsv3.numerics import E4M3, NVFP4, tile_round
-from minidsv3.numerics.experiments import accumulation_errors
 from minidsv3.numerics.tile_errors import CODECS, draw, tile_error
 
 __all__ = ["ERRORS", "MEASURES", "Found", "Measure", "Side", "measure_named", "sums_apart"]
@@ -112,7 +112,7 @@ def accumulation(side: Side) -> Found:
 @lru_cache(maxsize=16)
 def _accumulation(unit: TensorCore, k: int) -> Found:
     kinds, found = ("uniform [0, 1)", "normal"), Found()
-    for error in accumulation_errors(unit, [k], kinds, intervals=(None, WEIGHT[0]), side=16):
+    for error in sum_errors(unit, k, kinds, intervals=(None, WEIGHT[0])):
         how = f"promoted every {error.interval}" if error.interval else "one accumulator"
         if error.operands == kinds[0]:
             found[f"K = {k}, uniform [0, 1), {how}: median error"] = (error.median, "share")

@@ -125,7 +125,12 @@ def test_every_calculator_of_serving_has_a_figure() -> None:
     from minidsv3.cost import claims, expert_parallel, networks, serving
 
     used = {f.calculation for f in figures().values()}
-    apart = {"chosen_experts", "sampled_distinct_nodes", "distinct_node_chances"}  # arrays, random draws
+    apart = {
+        "sum_errors",
+        "chosen_experts",
+        "sampled_distinct_nodes",
+        "distinct_node_chances",
+    }  # arrays, random draws
     apart |= {"TOPOLOGIES", "Network", "price_pairs", "is_prime_power", "slim_fly_ports"}
     apart |= {"two_layer_fat_tree", "multi_plane_fat_tree", "three_layer_fat_tree", "slim_fly", "dragonfly"}
     for module in (claims, expert_parallel, networks, serving):

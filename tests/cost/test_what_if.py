@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidsv3.config import ModelConfig, TrainConfig
+from minidsv3.cost.claims import accumulation_error
 from minidsv3.cost.deployment import alone, load_deployment, with_fields
 from minidsv3.cost.phase_bill import phase_bill, price
 from minidsv3.cost.row_changes import READERS, operand_bytes, partial_sums
@@ -309,6 +310,34 @@ def test_errors_of_formats() -> None:
     assert fp4.after > 3 * fp4.before
     both = priced("fp4-products")["product, K = 1024: relative RMS error"]
     assert both.after > priced("fp4-weights")["product, K = 1024: relative RMS error"].after
+
+
+def test_a_wish_for_the_network_leaves_the_chip_alone() -> None:
+    """Of a larger NVLink domain only the exchange gains; the rack as it is sold brings other chips too."""
+    wish, rack = priced("scale-up-72"), priced("gb200-rack")
+    exchange = {"communicating", "network", "NVLink", "dispatch", "combine"}
+    assert {effect.name for effect in (*wish.totals, *wish.parts) if effect.changed} == exchange
+    assert wish["communicating"].after == wish["NVLink"].after / 720e9
+    assert wish["network"].after == 0
+    assert all(path.startswith("node.") for path in scenario_named("scale-up-72").set)
+    assert rack["communicating"].after == wish["communicating"].after
+    assert rack["attention"].after < rack["attention"].before == wish["attention"].after
+
+
+def test_what_makes_a_phase_slower_is_no_wish() -> None:
+    """It is a price, and says so."""
+    seconds = {name: priced(name)["seconds"] for name in scenario_names()}
+    slower = [name for name, effect in seconds.items() if effect.changed and effect.after > effect.before]
+    assert slower == ["no-node-limit"]
+    assert "price" in scenario_named("no-node-limit").title
+    assert scenario_named("no-node-limit").wish.startswith("none")
+
+
+def test_figures_and_what_ifs_measure_sums_alike() -> None:
+    errors = {effect.name: effect.before for effect in priced("fp32-accumulation").errors}
+    for interval, how in ((0, "one accumulator"), (128, "promoted every 128")):
+        said = errors[f"K = 4096, uniform [0, 1), {how}: median error"]
+        assert accumulation_error(H800, 4096, interval) == said
 
 
 def test_group_scaling_takes_the_promotion_away() -> None:
