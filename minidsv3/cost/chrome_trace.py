@@ -2,8 +2,10 @@
 
 The format is the Trace Event Format's JSON object: events of phase "X" with `ts` and `dur` in microseconds,
 in threads: one computes, one for each wire. Layers stand one behind the other, in the backward from the
-last. Of a deployment that overlaps, each thread runs through without a gap: one micro-batch's work beside
-another's transfers, as in the steady state. Otherwise nothing runs side by side.
+last. What goes over two wires begins on both at once, is drawn on each for as long as that wire takes, and
+is over when the slower one is. Of a deployment that overlaps, computing and sending each run through: one
+micro-batch's work beside another's transfers, as in the steady state. Otherwise nothing computes while
+something is sent. `otherData` says which.
 
 Does: the JSON object. Does not: simulate (what waits for what is not known to a bill), draw.
 
@@ -18,7 +20,7 @@ Does: the JSON object. Does not: simulate (what waits for what is not known to a
 Next: minidsv3.cost.what_if
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -30,18 +32,26 @@ from minidsv3.cost.rates import WIRES
 __all__ = ["chrome_trace"]
 
 THREADS = ("compute", *WIRES)
+# what a timeline shows, by whether the deployment overlaps
+SHOWN = {
+    True: "steady state of two micro-batches: the wires' threads are the communication of one, beside the "
+    "computing of another; each side runs through from 0, so that an event does not wait for the one that it "
+    "needs in its own micro-batch (the first layer that sends does so at 0)",
+    False: "one micro-batch: nothing computes while something is sent",
+}
 
 
 def chrome_trace(priced: Bill | PhaseBill) -> dict[str, Any]:
     """A JSON object for chrome://tracing.  A bill of no deployment has one row of events behind the other."""
-    whole, overlap = priced, False
+    whole, overlap, wires = priced, False, dict[str, float]()
     if isinstance(priced, PhaseBill):
-        whole, overlap = priced.bill, priced.deployment.overlap
+        whole, overlap, wires = priced.bill, priced.deployment.overlap, dict(priced.rates.wires)
     assert isinstance(whole, Bill)
+    said = {"hardware": whole.hardware_name, "rule": whole.rule, "timeline": SHOWN[overlap]}
     return {
         "displayTimeUnit": "ms",
-        "otherData": {"hardware": whole.hardware_name, "rule": whole.rule},
-        "traceEvents": [*_names(priced), *_events(whole.lines, overlap)],
+        "otherData": said,
+        "traceEvents": [*_names(priced), *_events(whole.lines, overlap, wires)],
     }
 
 
@@ -53,22 +63,24 @@ def _names(priced: Bill | PhaseBill) -> Iterator[dict[str, Any]]:
         yield {"ph": "M", "pid": 0, "tid": thread, "name": "thread_name", "args": {"name": name}}
 
 
-def _events(lines: Iterable[Line], overlap: bool) -> Iterator[dict[str, Any]]:
-    free = dict.fromkeys(THREADS, 0.0)  # when each thread is free, in microseconds
+def _events(lines: Iterable[Line], overlap: bool, wires: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    free = {"compute": 0.0, "wires": 0.0}  # when each side is free, in microseconds
     for line in _in_order(lines):
-        thread, duration = _thread(line), line.seconds * 1e6
-        start = free[thread] if overlap else max(free.values())
-        free[thread] = start + duration
-        yield {
-            "ph": "X",
-            "pid": 0,
-            "tid": THREADS.index(thread),
-            "name": line.op,
-            "cat": line.phase,
-            "ts": start,
-            "dur": duration,
-            "args": _said(line),
-        }
+        taken = _seconds(line, wires)
+        side = "compute" if "compute" in taken else "wires"
+        start = free[side] if overlap else max(free.values())
+        free[side] = start + line.seconds * 1e6
+        for thread, seconds in taken.items():
+            yield {
+                "ph": "X",
+                "pid": 0,
+                "tid": THREADS.index(thread),
+                "name": line.op,
+                "cat": line.phase if line.layer is None else f"{line.phase},layer {line.layer}",
+                "ts": start,
+                "dur": seconds * 1e6,
+                "args": _said(line, thread),
+            }
 
 
 def _in_order(lines: Iterable[Line]) -> Iterator[Line]:
@@ -89,18 +101,22 @@ def _is_backward(line: Line) -> bool:
     return line.phase == "backward" or (line.phase == "communication" and line.direction == "dgrad")
 
 
-def _thread(line: Line) -> str:
-    """A wire, for what is sent; of two wires the one that takes longer."""
+def _seconds(line: Line, wires: Mapping[str, float]) -> dict[str, float]:
+    """The threads that a line is drawn on, and for how long: every wire that it uses, or the computing one.
+
+    wires: B/s. Of a wire without a known rate nothing is drawn, unless the line takes as long as that wire.
+    """
     if line.phase != "communication":
-        return "compute"
-    return (
-        line.bound
-        if line.bound in WIRES
-        else next((wire for wire in WIRES if line.bytes.get(wire)), "compute")
-    )
+        return {"compute": line.seconds}
+    sent = {wire: line.bytes[wire] for wire in WIRES if line.bytes.get(wire)}
+    taken = {wire: n / wires[wire] for wire, n in sent.items() if wire in wires}
+    if line.bound in sent:
+        taken[line.bound] = line.seconds
+    return taken or {"compute": line.seconds}
 
 
-def _said(line: Line) -> dict[str, Any]:
+def _said(line: Line, thread: str) -> dict[str, Any]:
+    """What an event is of; of a wire's, that wire's bytes."""
     return {
         "layer": line.layer,
         "direction": line.direction,
@@ -108,6 +124,6 @@ def _said(line: Line) -> dict[str, Any]:
         "shapes": [list(shape) for shape in line.shapes],
         "formats": list(line.formats),
         "FLOPs": line.matrix_flops + line.vector_flops,
-        "bytes": line.bytes,
+        "bytes": {thread: line.bytes[thread]} if thread in WIRES else line.bytes,
         "bound": line.bound,
     }
