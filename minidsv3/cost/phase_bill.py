@@ -23,13 +23,13 @@ from typing import Any
 from minidsv3.config import ModelConfig
 from minidsv3.cost.bill import Bill, Line, bill
 from minidsv3.cost.deployment import Deployment, default_deployment, load_deployment
+from minidsv3.cost.held_weights import held_weight_bytes
 from minidsv3.cost.per_token import kv_bytes_per_token
 from minidsv3.cost.rates import Rates, rates
 from minidsv3.cost.rows import rows_of
 from minidsv3.cost.uses import Loads
 from minidsv3.hardware import Hardware
-from minidsv3.machine import Row, Trace
-from minidsv3.machine.operands import Stored
+from minidsv3.machine import Trace
 
 __all__ = ["PhaseBill", "ProfileLine", "against_profile", "phase_bill", "price"]
 
@@ -48,7 +48,7 @@ class PhaseBill:
     compute_seconds: float  # of all rows but communication
     communication_seconds: float
     kv_bytes: int  # cache of the sequences of one GPU
-    weight_bytes: int  # of the layers on one GPU, in the formats that products read
+    weight_bytes: int  # held by one GPU, in the formats that products read
 
     @property
     def serial_seconds(self) -> float:
@@ -145,7 +145,7 @@ def price(
         compute_seconds=priced.total.seconds - communication,
         communication_seconds=communication,
         kv_bytes=0 if deployment.phase == "train" else cache,
-        weight_bytes=_weight_bytes(trace) // deployment.pipeline // deployment.micro_batches,
+        weight_bytes=held_weight_bytes(config, deployment, trace),
     )
 
 
@@ -161,16 +161,6 @@ def _rule(deployment: Deployment, at: Rates) -> str:
         f"each product at the peak of its wider factor's format ({deployment.precision} recipe), the rest at "
         f"the float32 peak of the CUDA cores; bytes in the recipe's formats; {kernels}{some}{sms}"
     )
-
-
-def _weight_bytes(trace: Iterable[Row]) -> int:
-    """What the forward reads of weights, each once; of the embedding the whole table."""
-    total = 0
-    for row in trace:
-        if row.phase == "forward" and row.op != "mtp.embedding" and row.op != "head.mtp_logits":
-            table = Stored(row.formats[0]).nbytes(row.shapes[0]) if row.op == "embed.tokens" else 0
-            total += row.times * (table or row.bytes.get("weight", 0))
-    return total
 
 
 # ---- beside what was measured -----------------------------------------------------------------------------

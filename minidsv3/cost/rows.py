@@ -18,7 +18,7 @@ Does: rows. Does not: price them; the optimiser, pipeline transfers, tensor para
     >>> trace.matrix_flops, trace.bytes["kv"]
     (2733568, 90496)
 
-Next: minidsv3.cost.phase_bill
+Next: minidsv3.cost.held_weights
 """
 
 from collections import Counter
