@@ -2,7 +2,7 @@
 
 A file is checked whole before anything is handed out: unknown keys, a unit of the wrong dimension, a value
 without source or with a status nobody knows, a negative rate, a usable rate above the line's. Each error
-names file, key and expectation.
+names file, key and expectation. Size, lines and depth of keys are bounded before anything is parsed.
 
 Does: shipped names and the user's own paths. Does not: fill gaps with guesses; a path that the file leaves
 out is an error when it is asked for.
@@ -16,6 +16,7 @@ out is an error when it is asked for.
 Next: minidsv3.hardware.overrides
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -33,7 +34,12 @@ from minidsv3.hardware.values import is_line, read_values
 
 __all__ = ["Hardware", "assemble", "hardware_names", "load_hardware", "read_hardware"]
 
-MOST_BYTES = 1 << 20  # of a file; the shipped ones have some thousand
+MOST_BYTES = 1 << 18  # of a file; the shipped ones have some thousand
+LONGEST_LINE = 2000  # characters; the shipped ones have some hundred
+DEEPEST_KEY = 8  # parts; the deepest of a file that checks has 6, a field of a path among them
+
+# of a line of TOML what stands before its first equals sign, for one in quotes does not count
+_KEY = re.compile(r"""(?:[^="']+|"(?:[^"\\]|\\.)*"|'[^']*')*""")
 
 # of a tensor core, what a file says with a unit and a source, or leaves to the family it names
 _CORE = {"terms": "count", "depth": "count", "fraction_bits": "bit", "output_fraction_bits": "bit"}
@@ -130,7 +136,7 @@ def _text(path: Path) -> str:
         size = max(path.stat().st_size, len(content))
         raise ValueError(f"{path}: expected a hardware file of at most {MOST_BYTES:,} bytes, got {size:,}")
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8").removeprefix("\ufeff")  # some editors mark a file's beginning
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected UTF-8 text: byte {error.start} is none") from None
 
@@ -142,11 +148,25 @@ def _shipped(name: str) -> Hardware:
 
 
 def _parse(text: str, where: str) -> Hardware:
+    _check_lines(text, where)
     try:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # of numbers with too many digits, of brackets too deep
         raise ValueError(f"{where}.toml: expected TOML: {error}") from None
     return read_hardware(table, where)
+
+
+def _check_lines(text: str, where: str) -> None:
+    """ValueError naming a line that is too long, or a key of more parts than any has: both parse slowly."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > LONGEST_LINE:
+            expected = f"at most {LONGEST_LINE:,} characters, got {len(line):,}"
+            raise ValueError(f"{where}.toml: line {number}: expected {expected}")
+        key = _KEY.match(line)
+        parts = key[0].count(".") + 1 if key and not line.lstrip().startswith("#") else 0
+        if parts > DEEPEST_KEY:
+            expected = f"a key of at most {DEEPEST_KEY} parts, got {parts}: {line.strip()[:40]!r}"
+            raise ValueError(f"{where}.toml: line {number}: expected {expected}")
 
 
 def read_hardware(table: Mapping[str, Any], where: str = "hardware") -> Hardware:

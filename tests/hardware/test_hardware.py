@@ -2,6 +2,7 @@
 
 import copy
 import re
+import time
 import tomllib
 from dataclasses import replace
 from importlib import resources
@@ -246,6 +247,7 @@ def test_a_value_as_its_file_writes_it() -> None:
     assert said == ["3.35 TB/s", "132", "84,943,110,144 B", "13 bit", "hopper-wgmma"]
 
 
+LEAF_LINES = ("value = 4", 'unit = "count"', 'source = "test"', 'status = "assumed"')
 LEAF = {"value": 1, "unit": "count", "source": "test", "status": "assumed"}
 
 
@@ -325,10 +327,16 @@ def test_a_share_is_at_most_the_whole(path: str, value: int, expectation: str) -
         (b"chip = [", "expected TOML"),
         (b"\xff\xfe", "expected UTF-8 text: byte 0 is none"),
         (b"name = 'x'\0", "expected TOML"),
-        (b"a = " + b"[" * 5000, "expected TOML"),
-        (b"a = " + b"9" * 5000, "expected TOML"),
+        (b"a = " + b"[" * 1990, "expected TOML"),
+        (b"a = [\n" * 900, "expected TOML"),
+        (b"a = " + b"[" * 5000, "line 1: expected at most 2,000 characters, got 5,004"),
+        (b"\na = " + b"9" * 5000, "line 2: expected at most 2,000 characters, got 5,004"),
         (b"name = 'x'\nname = 'y'", "expected TOML"),
-        (b"# " + b"x" * (1 << 20), "expected a hardware file of at most 1,048,576 bytes, got 1,048,578"),
+        (b"# " + b"x" * (1 << 20), "expected a hardware file of at most 262,144 bytes, got 1,048,578"),
+        (b"name = 'x'\na" + b".a" * 8, "line 2: expected a key of at most 8 parts, got 9: 'a.a.a"),
+        (b"[a" + b".a" * 8, "line 1: expected a key of at most 8 parts, got 9"),
+        (b"['=\"='" + b".a" * 8, "line 1: expected a key of at most 8 parts, got 9"),
+        (b'"\\"=" . ' + b"a." * 8 + b" = 1", "line 1: expected a key of at most 8 parts, got 10"),
         (b"", "name: expected a string"),
     ],
 )
@@ -339,11 +347,40 @@ def test_files_that_are_none(tmp_path: Path, content: bytes, expectation: str) -
         load_hardware(path)
 
 
+@pytest.mark.parametrize("header", ["", "[" + ".".join("abcdefgh") + "]\n"])
+def test_no_file_parses_for_long(header: str, tmp_path: Path) -> None:
+    """The slowest that the bounds let through: as many of the deepest keys as there is room for."""
+    path = tmp_path / "deep.toml"
+    path.write_text(header + "".join(f"{i:x}.a.a.a.a.a.a.a=1\n" for i in range(12_000)), encoding="utf-8")
+    begin = time.perf_counter()
+    with pytest.raises(ValueError, match=r"^deep.toml: "):
+        load_hardware(path)
+    assert time.perf_counter() - begin < 10
+
+
+def test_what_looks_deep_and_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    dots = "1.2.3.4.5.6.7.8.9.10"
+    leaf = f'{{ value = 4, unit = "count", source = "{dots}", status = "assumed" }}'
+    text = f"# {dots} = {dots}\nname = '{dots}'\nnode.gpus = {leaf} # {dots} = \n"
+    path.write_text(text, encoding="utf-8")
+    assert load_hardware(path)["node.gpus"].source == dots
+    path.write_text("\n".join(["name = 'x'", *(f"node.gpus.{field}" for field in LEAF_LINES)]))
+    assert load_hardware(path)["node.gpus"].value == 4
+
+
+def test_a_byte_order_mark_is_no_key(tmp_path: Path) -> None:
+    path = tmp_path / "marked.toml"
+    path.write_text(h800_text(), encoding="utf-8-sig")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert load_hardware(path).values == load_hardware("h800").values
+
+
 def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "large.toml"
     with path.open("wb") as file:
         file.truncate(1 << 40)  # a hole: nothing is stored
-    with pytest.raises(ValueError, match=r"at most 1,048,576 bytes, got 1,099,511,627,776"):
+    with pytest.raises(ValueError, match=r"at most 262,144 bytes, got 1,099,511,627,776"):
         load_hardware(path)
 
 
