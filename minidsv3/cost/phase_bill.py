@@ -29,7 +29,7 @@ from minidsv3.cost.rates import Rates, rates
 from minidsv3.cost.rows import rows_of
 from minidsv3.cost.uses import Loads
 from minidsv3.hardware import Hardware
-from minidsv3.machine import Trace
+from minidsv3.machine import Trace, load_precision
 
 __all__ = ["PhaseBill", "ProfileLine", "against_profile", "phase_bill", "price"]
 
@@ -128,12 +128,12 @@ def price(
     trace: Trace, config: ModelConfig, hardware: Hardware, deployment: Deployment, model: str = ""
 ) -> PhaseBill:
     """Price rows of a deployment, such as `rows_of` made and a what-if changed."""
-    reserve = deployment.communication_sms
-    priced = bill(trace, hardware, reserve_communication_sms=reserve, config=config)
-    at = rates(hardware, reserve_communication_sms=reserve)
+    reserve, format = deployment.communication_sms, _unnamed(deployment)
+    priced = bill(trace, hardware, format, reserve, config)
+    at = rates(hardware, format, reserve)
     communication = sum(line.seconds for line in priced.lines if line.phase == "communication")
     seen = deployment.length + (deployment.phase == "decode")
-    cache = deployment.sequences * seen * kv_bytes_per_token(config)
+    cache = deployment.sequences * seen * kv_bytes_per_token(config, at.number_bytes)
     return PhaseBill(
         model=model,
         config=config,
@@ -149,18 +149,22 @@ def price(
     )
 
 
+def _unnamed(deployment: Deployment) -> str:
+    """The format that rows are priced in where they name none: float32 if nothing is rounded."""
+    return "bf16" if load_precision(deployment.precision).rounds else "fp32"
+
+
 def _rule(deployment: Deployment, at: Rates) -> str:
-    """How rows that name their formats are priced, in words."""
-    if deployment.precision == "fp32":
-        return at.rule
+    """How the rows are priced, in words."""
+    products = f"each product at the peak of its wider factor's format ({deployment.precision} recipe)"
+    numbers = "bytes in the recipe's formats"
+    if at.format == "fp32":
+        products, numbers = "each product at the float32 peak, without tensor cores", "4 bytes a number"
     kernels = "each primitive a kernel of its own"
     if not deployment.as_traced:
         kernels = "attention one kernel, each other primitive one"
     _, some, sms = at.rule.rpartition("; ") if deployment.communication_sms else ("", "", "")
-    return (
-        f"each product at the peak of its wider factor's format ({deployment.precision} recipe), the rest at "
-        f"the float32 peak of the CUDA cores; bytes in the recipe's formats; {kernels}{some}{sms}"
-    )
+    return f"{products}, the rest at the float32 peak of the CUDA cores; {numbers}; {kernels}{some}{sms}"
 
 
 # ---- beside what was measured -----------------------------------------------------------------------------

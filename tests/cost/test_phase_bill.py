@@ -120,6 +120,22 @@ def test_one_gpu_alone_is_a_bill_of_its_trace() -> None:
     assert phase.kv_bytes == 2 * 65 * 512
 
 
+@pytest.mark.parametrize("phase", ["train", "prefill", "decode"])
+def test_without_narrow_formats_products_run_on_the_cuda_cores(phase: str) -> None:
+    """Nothing is rounded: no tensor core, four bytes a number; never faster than in BF16."""
+    d = default_deployment(phase)
+    wide, narrow = (phase_bill(V3, H800, with_fields(d, {"precision": name})) for name in ("fp32", "bf16"))
+    peak = H800["chip.peak.fp32"].si * (112 / 132 if d.communication_sms else 1)
+    assert wide.compute_seconds > wide.bill.total.matrix_flops / peak
+    assert wide.communication_seconds == pytest.approx(2 * narrow.communication_seconds, rel=0.01)
+    assert (wide.kv_bytes, wide.bill.kv_bytes_per_token) == (2 * narrow.kv_bytes, 4 * 61 * 576)
+    assert wide.weight_bytes == pytest.approx(2 * narrow.weight_bytes, rel=0.01)
+    assert {line.precision for line in wide.bill.lines} == {"fp32", "vector", "wire"}
+    assert "4 bytes a number" in wide.bill.rule
+    slower = phase_bill(V3, with_values(H800, {"chip.peak.bf16": "1TFLOPS"}), wide.deployment)
+    assert slower.compute_seconds == wide.compute_seconds
+
+
 def test_json(train: PhaseBill) -> None:
     said = json.loads(json.dumps(train.to_dict()))
     assert said["schema"] == "minidsv3.phase_bill/1"
