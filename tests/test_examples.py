@@ -13,6 +13,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
     ("name", "said"),
     [
         ("one_prediction_priced.py", ["c_KV (5, 48)", "NVIDIA H800", "experts.gate_up"]),
+        ("decode_on_other_machines.py", ["NVIDIA H800 SXM", "bound by network", "tokens/s a GPU"]),
         ("train_on_your_text.py", ["step 60", "bits a byte", "accepted"]),
     ],
 )
@@ -27,5 +28,5 @@ def test_example(name: str, said: list[str]) -> None:
 
 
 def test_every_example_is_tested() -> None:
-    tested = {"one_prediction_priced.py", "train_on_your_text.py"}
+    tested = {"decode_on_other_machines.py", "one_prediction_priced.py", "train_on_your_text.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested

@@ -18,7 +18,7 @@ in memory at a time. What is refused raises a CheckpointError. Does not: unpickl
 Next: minidsv3.checkpoint.atomic
 """
 
-from minidsv3.checkpoint.atomic import replacing
+from minidsv3.checkpoint.atomic import replacing, writing
 from minidsv3.checkpoint.config_json import from_hugging_face, to_hugging_face
 from minidsv3.checkpoint.folder import Folder, open_folder, read_folder
 from minidsv3.checkpoint.header import CheckpointError
@@ -44,4 +44,5 @@ __all__ = [
     "to_hugging_face",
     "write_folder",
     "write_safetensors",
+    "writing",
 ]

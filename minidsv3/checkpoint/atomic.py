@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["FilePath", "replacing"]
+__all__ = ["FilePath", "replacing", "writing"]
 
 FilePath = str | os.PathLike[str]
 
@@ -34,9 +34,12 @@ FilePath = str | os.PathLike[str]
 def replacing(path: FilePath) -> Iterator[BinaryIO]:
     """Open a file for writing that takes the place of `path` when the block ends without an error.
 
-    After an error (a full disk, Ctrl-C) the old file is untouched and the partial one is gone.
+    After an error (a full disk, Ctrl-C) the old file is untouched and the partial one is gone. A link is
+    replaced, not what it leads to; ValueError for a folder, a device or a pipe, which no file can replace.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        raise ValueError(f"expected a file, or a name that is free, got {path}, which is neither")
     partial = target.with_name(f".{target.name}.partial")
     try:
         with partial.open("wb") as file:
@@ -48,6 +51,18 @@ def replacing(path: FilePath) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
         raise
     _flush_names(target.parent)
+
+
+@contextlib.contextmanager
+def writing(path: FilePath) -> Iterator[BinaryIO]:
+    """As `replacing`, at a place that a user names: links are followed, devices and pipes are written to."""
+    target = Path(path)
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        with target.open("wb") as file:
+            yield file
+        return
+    with replacing(target.resolve()) as file:
+        yield file
 
 
 def _flush_names(folder: Path) -> None:

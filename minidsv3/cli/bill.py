@@ -49,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from minidsv3.cli.bill_phase import phase_arguments
     from minidsv3.cli.model_arguments import model_argument, precision_arguments
 
-    parser.add_argument("--preset", help="sizes, with random weights (nano)")
+    parser.add_argument("--preset", help="sizes, with random weights (nano; v3 for a phase)")
     model_argument(parser, "none: the preset's sizes")
     parser.add_argument("--batch", type=int, metavar="B", help="sequences of the training step (1)")
     parser.add_argument(
@@ -121,10 +121,9 @@ def _sizes(args: argparse.Namespace) -> "tuple[Parameters, TrainConfig, str]":
     from minidsv3.interpreter import Model
     from minidsv3.model.parameters import Parameters
 
-    if args.batch < 1 or (args.seq is not None and args.seq < 1) or args.rows < 1:
-        raise ValueError(
-            f"expected --batch, --seq and --rows >= 1, got {args.batch}, {args.seq} and {args.rows}"
-        )
+    for name in ("batch", "seq", "rows"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise ValueError(f"expected --{name} >= 1, got {value}")
     if args.model and args.preset:
         raise ValueError(f"expected --preset or --model, got both: {args.preset} and {args.model}")
     preset = args.preset or "nano"

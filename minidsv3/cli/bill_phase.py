@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 LAYOUT = "deployment."  # in front of a field's name, for --set
+FIXED = {"phase": "ask with --phase", "as_traced": "what is traced is priced without --phase"}
 
 
 def phase_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +67,8 @@ def phase_main(args: argparse.Namespace) -> int:
 
     if args.rows < 1:
         raise ValueError(f"expected --rows >= 1, got {args.rows}")
+    if args.model and args.preset:
+        raise ValueError(f"expected --preset or --model, got both: {args.preset} and {args.model}")
     hardware, deployment = load_hardware(args.hardware), _deployment(args)
     config, label, source = named_config(args.model or args.preset or "v3")
     values, layout = changes_of(args.set)
@@ -102,10 +105,13 @@ def named_config(name: str | Path) -> "tuple[ModelConfig, str, str]":
     if file is None:
         expected = "a preset, a folder with a config.json or such a file"
         raise ValueError(f"expected {expected}, got {str(name)!r}: {near(str(name), preset_names())}")
-    from minidsv3.checkpoint import from_hugging_face
+    from minidsv3.checkpoint import CheckpointError, from_hugging_face
     from minidsv3.checkpoint.folder import load_json
 
-    return from_hugging_face(load_json(file), str(file)), str(name), str(file)
+    try:
+        return from_hugging_face(load_json(file), str(file)), str(name), str(file)
+    except CheckpointError as error:  # sizes that cannot be priced: an option's value, not a broken model
+        raise ValueError(str(error)) from None
 
 
 def changes_of(texts: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -121,6 +127,8 @@ def changes_of(texts: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
         field, equals, value = (part.strip() for part in text.removeprefix(LAYOUT).partition("="))
         if not equals or not field or not value:
             raise ValueError(f"expected {LAYOUT}FIELD=VALUE, such as {LAYOUT}sequences=64, got {text!r}")
+        if field in FIXED:
+            raise ValueError(f"expected a field that can change, got {LAYOUT}{field}: {FIXED[field]}")
         if field in layout:
             raise ValueError(f"{LAYOUT}{field}: expected one new value, got {layout[field]!r} and {value!r}")
         layout[field] = value
@@ -202,12 +210,12 @@ def write_chrome_trace(path: Path, priced: "Bill | PhaseBill") -> None:
     """A file for chrome://tracing."""
     import json
 
-    from minidsv3.checkpoint import replacing
+    from minidsv3.checkpoint import writing
     from minidsv3.cost.chrome_trace import chrome_trace
 
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"expected --chrome-trace a file in a folder that exists, got {path}")
-    with replacing(path) as file:
+    with writing(path) as file:
         file.write(json.dumps(chrome_trace(priced)).encode())
 
 
@@ -226,12 +234,12 @@ def _plain(
 
 
 def _print(args: argparse.Namespace, shown: "PhaseBill", found: "Comparison | None", source: str) -> None:
-    from minidsv3.cli.terminal import results
+    from minidsv3.cli.terminal import reads_aloud, results
     from minidsv3.cost.explained import explain
     from minidsv3.show.phase_page import changes_table, explained_table, phase_page
 
     console = results()
-    console.print(phase_page(shown, args.rows, args.layers))
+    console.print(phase_page(shown, args.rows, args.layers, pictures=not reads_aloud()))
     if found:
         console.print(f"\nwith {', '.join(args.set)}", style="bold cyan")
         console.print(changes_table(found))

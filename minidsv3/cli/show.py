@@ -16,7 +16,6 @@ Next: minidsv3.cli.show_formats
 
 import argparse
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,7 +111,7 @@ def present(args: argparse.Namespace, title: str, picture: "RenderableType", tab
     A picture that has `describe()` is told in words where MINIDSV3_SCREEN_READER asks for that, and in the
     SVG's description.
     """
-    from minidsv3.cli.terminal import print_json, results, talk
+    from minidsv3.cli.terminal import print_json, reads_aloud, results, talk
 
     words: str = picture.describe() if hasattr(picture, "describe") else ""
     if args.svg:
@@ -120,7 +119,7 @@ def present(args: argparse.Namespace, title: str, picture: "RenderableType", tab
         talk().print(f"left in {args.svg}")
     if args.json:
         print_json({"schema": f"minidsv3.show.{title.split()[0]}/1"} | _finite(dict(table)))
-    elif words and os.environ.get("MINIDSV3_SCREEN_READER", "") not in ("", "0"):
+    elif words and reads_aloud():
         results().print(words)
     elif not args.svg:
         results().print(picture)
@@ -137,12 +136,12 @@ def _finite(value: Any) -> Any:
 
 
 def _write_svg(path: Path, picture: "RenderableType", title: str, words: str) -> None:
-    from minidsv3.checkpoint import replacing
+    from minidsv3.checkpoint import writing
     from minidsv3.show import svg_text
 
     if not path.parent.is_dir():
         raise ValueError(f"expected --svg in a folder that exists, got {path}")
     if path.is_dir():
         raise ValueError(f"expected --svg a file, got the folder {path}")
-    with replacing(path) as file:
+    with writing(path) as file:
         file.write(svg_text(picture, f"minidsv3 show {title}", width=100, description=words).encode())

@@ -21,7 +21,7 @@ from rich.console import Console
 
 FILE_COLUMNS = 120  # of a table in a file or a pipe
 
-__all__ = ["draws_in_place", "print_json", "results", "talk", "word"]
+__all__ = ["draws_in_place", "print_json", "reads_aloud", "results", "talk", "word"]
 
 
 def results() -> Console:
@@ -44,13 +44,17 @@ def _console(file: TextIO) -> Console:
 
 def draws_in_place(console: Console) -> bool:
     """Whether a picture can be drawn again and again in its place."""
-    screen_reader = os.environ.get("MINIDSV3_SCREEN_READER", "") not in ("", "0")
     return (
         console.file.isatty()
         and console.is_interactive
         and not console.is_dumb_terminal
-        and not screen_reader
+        and not reads_aloud()
     )
+
+
+def reads_aloud() -> bool:
+    """Whether a screen reader reads what is printed: words are then better than pictures."""
+    return os.environ.get("MINIDSV3_SCREEN_READER", "") not in ("", "0")
 
 
 def word(path: Path) -> str:

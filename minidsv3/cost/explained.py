@@ -60,7 +60,8 @@ def explain_hardware(lines: Iterable[Line], at: Rates) -> Iterator[Explained]:
 
 def explain_model(config: ModelConfig, source: str) -> Iterator[Explained]:
     """Fields of a config that shapes and copies are made of."""
-    fields, status = config.to_dict(), "assumed" if source.endswith("ours") else "report"
+    fields = config.to_dict()
+    status = "assumed" if source.endswith("ours") else "given" if source.endswith(".json") else "report"
     for name in MODEL_FIELDS:
         yield Explained("model", name, str(fields[name]), source, status)
 

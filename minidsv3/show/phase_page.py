@@ -42,8 +42,10 @@ HEAD = "bold cyan"
 ROLL_UPS = ("part", "phase", "precision")
 
 
-def phase_page(phase: PhaseBill, rows: int = 15, layers: bool = False) -> RenderableType:
-    """The whole page.  rows: ops to list  layers: a line for each layer too."""
+def phase_page(
+    phase: PhaseBill, rows: int = 15, layers: bool = False, pictures: bool = True
+) -> RenderableType:
+    """The whole page.  rows: ops to list  layers: a line for each layer too  pictures: or words for them."""
     d = phase.deployment
     page: list[RenderableType] = [
         Text(f"{phase.model}, {d.phase}, on {phase.bill.hardware_name}", HEAD),
@@ -53,8 +55,9 @@ def phase_page(phase: PhaseBill, rows: int = 15, layers: bool = False) -> Render
         BillTable(phase.bill, rows=rows),
     ]
     for by in (*ROLL_UPS, *(("layer",) if layers else ())):
-        page += [Text(f"\nby {by}", HEAD), RollUp(phase.bill, by)]
-    page += [Text("\nroofline", HEAD), Roofline(phase.bill, phase.rates)]
+        page += [Text(f"\nby {by}", HEAD), RollUp(phase.bill, by, bars=pictures)]
+    roofline = Roofline(phase.bill, phase.rates)
+    page += [Text("\nroofline", HEAD), roofline if pictures else Text(roofline.describe())]
     if against_profile(phase):
         page += [Text(f"\n{profile_title(phase)}", HEAD), profile_table(phase), Text(REMARK, "dim")]
     page += [Text("\ntotals", HEAD), totals_table(phase), Text(f"\npriced as: {phase.bill.rule}", "dim")]

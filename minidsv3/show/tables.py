@@ -69,6 +69,7 @@ NEEDED = {
     "phase": 72,
     "FLOPs": 72,
     "bytes": 72,
+    "bound": 48,
 }  # columns of the screen
 
 
@@ -190,22 +191,24 @@ class TraceTable:
 
 @dataclass(frozen=True)
 class RollUp:
-    """Time by part of the model, as bars.  by: "part", "phase", "precision" or "layer"."""
+    """Time by part of the model.  by: "part", "phase", "precision" or "layer"  bars: where there is room."""
 
     bill: Bill
     by: str = "part"
+    bars: bool = True
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        wide = options.max_width >= 78
+        wide, barred = options.max_width >= 78, self.bars and options.max_width >= 56
         table = plain_table()
-        for name in (self.by, "time", "share", "", *(("FLOPs",) if wide else ()), "bound"):
+        bar_head = ("",) if barred else ()
+        for name in (self.by, "time", "share", *bar_head, *(("FLOPs",) if wide else ()), "bound"):
             right = name in ("time", "share", "FLOPs")
             table.add_column(name, justify="right" if right else "left", no_wrap=True)
         totals: tuple[Total, ...] = getattr(self.bill, f"by_{self.by}")
         for total in totals:
-            bar, share = Bar(total.share, 24 if wide else 12), f"{total.share:.1%}"
+            bar = (Bar(total.share, 24 if wide else 12),) if barred else ()
             work = (flops(total.matrix_flops + total.vector_flops),) if wide else ()
-            table.add_row(total.name, duration(total.seconds), share, bar, *work, total.bound)
+            table.add_row(total.name, duration(total.seconds), f"{total.share:.1%}", *bar, *work, total.bound)
         yield table
 
 

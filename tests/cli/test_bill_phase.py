@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from minidsv3.checkpoint.config_json import to_hugging_face
 from minidsv3.cli import main
 from minidsv3.config import ModelConfig
 from minidsv3.cost import phase_bill
@@ -135,6 +136,29 @@ def test_what_does_not_fit_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "does not fit: " in out_of([*words, "--set", "deployment.length=65536"], capsys)
 
 
+def test_words_instead_of_pictures(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MINIDSV3_SCREEN_READER", "1")
+    text = out_of(["bill", "--model", "v3", "--phase", "decode"], capsys)
+    assert set(filter(lambda c: not c.isascii(), text)) <= {"…"}
+    assert "mla.out, forward: 126 FLOP a byte" in text
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_hidden_layers": -1}, {"hidden_act": "gelu"}, {"model_type": "qwen2"}]
+)
+def test_a_config_that_cannot_be_priced(
+    change: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = to_hugging_face(ModelConfig.preset("nano")) | change
+    (tmp_path / "config.json").write_text(json.dumps(table))
+    assert main(["bill", "--model", str(tmp_path), "--phase", "decode"]) == 2
+    said = capsys.readouterr().err
+    assert next(iter(change)).removeprefix("num_hidden_") in said
+    assert "config.json" in said
+
+
 def test_every_number_has_a_source(capsys: pytest.CaptureFixture[str]) -> None:
     said = json_of(["bill", "--model", "v3", "--phase", "train", "--explain"], capsys)["explained"]
     assert all(one["source"] and one["status"] for one in said)
@@ -210,6 +234,9 @@ def test_set_prices_traced_steps_again(capsys: pytest.CaptureFixture[str]) -> No
         (["--phase", "decode", "--set", "chip.hbm.bandwith=8TB/s"], "did you mean 'chip.hbm.bandwidth'"),
         (["--phase", "decode", "--set", "chip.hbm.bandwidth=8TB"], "expected a unit of B/s, got 'TB' (B)"),
         (["--phase", "decode", "--set", "deployment.gpus=8"], "unknown field 'gpus'"),
+        (["--phase", "decode", "--set", "deployment.phase=train"], "got deployment.phase: ask with --phase"),
+        (["--phase", "decode", "--model", "v3", "--preset", "v2"], "expected --preset or --model, got both"),
+        (["--rows", "0"], "expected --rows >= 1, got 0"),
         (["--phase", "decode", "--set", "deployment.sequences"], "expected deployment.FIELD=VALUE, such as"),
         (["--set", "deployment.sequences=3"], "what runs here has no deployment"),
         (
