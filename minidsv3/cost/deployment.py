@@ -120,6 +120,10 @@ class Deployment:
                 said.append(f"expected {name} {' | '.join(known)}, got {getattr(self, name)!r}")
         if said:
             return said
+        if self.phase != "decode" and self.attention != ATTENTIONS[0]:
+            said.append(
+                f"expected attention {ATTENTIONS[0]} but in decode, got {self.attention!r} in {self.phase}"
+            )
         if self.sequences % self.micro_batches:
             said.append(
                 f"expected sequences divisible by {self.micro_batches} micro-batches, got {self.sequences}"

@@ -155,9 +155,15 @@ def count_of(topology: str, of: str, **sizes: int) -> int:
 
 
 def cluster_switches(endpoints: int, planes: int, ports: int) -> int:
-    """Switches of a cluster whose endpoints lie on planes of two layers each: leaves half down, half up."""
+    """Switches of a cluster whose endpoints lie on planes: one switch each, or two layers where that is full.
+
+    Of two layers leaves have half of their ports down and half up.
+    """
     _even(ports)
-    leaves = math.ceil(endpoints / planes / (ports // 2))
+    of_plane = math.ceil(endpoints / planes)
+    if of_plane <= ports:
+        return planes
+    leaves = math.ceil(of_plane / (ports // 2))
     spines = math.ceil(leaves * (ports // 2) / ports)
     return planes * (leaves + spines)
 

@@ -30,7 +30,7 @@ from minidsv3.config import ModelConfig
 from minidsv3.cost.copies import copies_sent
 from minidsv3.cost.deployment import Deployment
 from minidsv3.cost.uses import Batch, Loads, Segment, Use, batch_of, segments
-from minidsv3.machine import Row, Trace, look_up
+from minidsv3.machine import Row, Trace, load_precision, look_up
 from minidsv3.machine.catalogue import primitives
 from minidsv3.machine.operands import Stored, backward_operands, forward_operands
 from minidsv3.machine.trace import backward_rows, forward_row
@@ -40,6 +40,8 @@ __all__ = ["copies_sent", "rows_of"]
 # what lies in memory under a symbol, where it is no number of the model's precision
 DTYPES = {"t": "int64", "chosen": "int64", "kept groups": "int64", "rotation": "complex64"}
 EXCHANGED = ("experts.dispatch", "experts.combine")  # what GPUs send each other
+# a product whose factor is the cache, and the recipe that this is held in: nothing is narrowed to read it
+UNFOLDED, CACHE = "mla.cached_kv_up", "bf16"
 # operands of an attention kernel that stay on the chip
 ON_CHIP = {
     "mla.scores": {2},
@@ -73,7 +75,10 @@ def _forward(p: Batch, segment: Segment) -> Iterator[Row]:
 
 
 def _forward_row(p: Batch, segment: Segment, use: Use) -> Row:
-    row = forward_row(p.recipe, p.c.fp8_block, look_up(use.op), use.shapes, _dtypes(use))
+    recipe = p.recipe
+    if use.op == UNFOLDED and recipe.rounds and not p.d.as_traced:
+        recipe = load_precision(CACHE)
+    row = forward_row(recipe, p.c.fp8_block, look_up(use.op), use.shapes, _dtypes(use))
     if not p.d.as_traced:
         row = _in_one_kernel(row, use, range(len(use.shapes)))
     return _placed(p, segment, use, row)

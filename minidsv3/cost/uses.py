@@ -92,6 +92,11 @@ def _check(c: ModelConfig, d: Deployment) -> None:
         raise ValueError(
             f"deployment {d.name}: expected length > {c.n_mtp_layers} MTP modules, got {d.length}"
         )
+    if d.pipeline > c.n_layers:
+        raise ValueError(
+            f"deployment {d.name}: expected pipeline at most {c.n_layers}, the model's layers, "
+            f"got {d.pipeline}"
+        )
     if d.expert_parallel == 1:
         return
     if c.n_dense_layers == c.n_layers and not c.n_mtp_layers:
@@ -240,11 +245,12 @@ def _absorbed_core(p: Batch) -> list[Use]:
 
 
 def _unfolded_core(p: Batch) -> list[Use]:
-    """The same, the keys and values of the whole cache unfolded first."""
+    """The same, the keys and values of the whole cache unfolded first; on a GPU all sequences' at once."""
     c = p.c
     U = c.n_heads * (c.qk_nope_head_dim + c.v_head_dim)
-    unfold = _use("mla.cached_kv_up", (p.S, c.kv_lora_rank), (U, c.kv_lora_rank))
-    return [unfold._replace(times=p.B), *_attend(p, 1, p.S)]
+    together, times = (1, p.B) if p.d.as_traced else (p.B, 1)
+    unfold = _use("mla.cached_kv_up", (together * p.S, c.kv_lora_rank), (U, c.kv_lora_rank))
+    return [unfold._replace(times=times), *_attend(p, 1, p.S)]
 
 
 def _dense(p: Batch) -> list[Use]:

@@ -138,7 +138,12 @@ def test_the_clusters_switches() -> None:
     assert cluster_switches(2048, 8, 64) == 8 * (8 + 4) == two_layer_fat_tree(64).switches
     assert cluster_switches(2048, 1, 64) == 96
     assert cluster_switches(16_384, 8, 64) == multi_plane_fat_tree(64, 8).switches
-    assert cluster_switches(1, 1, 64) == 2
+
+
+def test_a_plane_that_one_switch_holds_has_no_spines() -> None:
+    assert cluster_switches(1, 1, 64) == 1
+    assert cluster_switches(512, 8, 64) == 8
+    assert cluster_switches(513, 8, 64) == 8 * (3 + 2)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_sums(name: str) -> None:
 
 def test_a_bill_of_alike_layers_is_that_of_each_by_itself() -> None:
     """Layers one by one, as loads make them, cost what `times` says they do."""
-    alone_ = {"expert_parallel": 1, "precision": "bf16", "mtp": False}
+    alone_ = {"pipeline": 1, "expert_parallel": 1, "precision": "bf16", "mtp": False}
     d = with_fields(default_deployment("train"), alone_)
     few = replace(V3, n_layers=6, n_routed_experts=16, n_activated_experts=4)
     even = [[4096 * 4 // 16] * 16] * 3
@@ -207,6 +207,10 @@ def test_shipped_deployments() -> None:
         ({"overlap": "maybe"}, "expected overlap to be true or false, got 'maybe'"),
         ({"expert_parallel": "12"}, "expected expert_parallel in nodes of 8 GPUs, got 12"),
         ({"attention": "flash"}, "expected attention absorbed | naive, got 'flash'"),
+        (
+            {"phase": "train", "attention": "naive"},
+            "expected attention absorbed but in decode, got 'naive' in",
+        ),
         ({"sequence": 3}, "unknown field 'sequence': did you mean 'sequences'"),
     ],
 )

@@ -232,6 +232,20 @@ def test_a_decode_kernel_reads_the_cache_once() -> None:
     assert rows_of(V3, d).bytes["kv"] == d.sequences * (d.length + 1) * kv_bytes_per_token(V3)
 
 
+@pytest.mark.parametrize("precision", ["fp8", "bf16"])
+def test_unfolding_reads_the_cache_as_it_is_held_and_weights_once(precision: str) -> None:
+    """Of all sequences at once: their latents in BF16, W_UK and W_UV in BF16 as when absorbed."""
+    d = with_fields(load_deployment("decode"), {"attention": "naive", "precision": precision})
+    dense, unfold = rows_of(V3, d).select("mla.cached_kv_up")
+    tokens, up = d.sequences // 2 * (d.length + 1), V3.n_heads * 256
+    assert (dense.times, unfold.times) == (2 * 3, 2 * 58)
+    assert unfold.bytes["kv"] == 2 * tokens * V3.kv_lora_rank
+    assert unfold.bytes["weight"] == 2 * up * V3.kv_lora_rank
+    assert set(unfold.stored) == {"bf16"}
+    traced = rows_of(V3, replace(d, as_traced=True)).select("mla.cached_kv_up")
+    assert traced.matrix_flops == rows_of(V3, d).select("mla.cached_kv_up").matrix_flops
+
+
 def test_more_gpus_have_fewer_experts_and_the_same_copies() -> None:
     for gpus, each in ((64, 4), (128, 2), (256, 1)):
         rows = rows_of(V3, with_fields(load_deployment("train"), {"expert_parallel": gpus}))
@@ -312,6 +326,11 @@ def test_what_does_not_fit_is_named() -> None:
         rows_of(NANO, train)
     with pytest.raises(ValueError, match=r"divisible among 128 GPUs, got 16 \+ 0 redundant = 16"):
         rows_of(NANO, with_fields(decode, {"length": 64}))
+    with pytest.raises(ValueError, match=r"expected pipeline at most 61, the model's layers, got 1000"):
+        rows_of(V3, with_fields(train, {"pipeline": "1000"}))
+    assert rows_of(V3, with_fields(train, {"pipeline": 61}))
+    with pytest.raises(ValueError, match=r"divisible among 512 GPUs, got 256 \+ 0 redundant"):
+        rows_of(V3, with_fields(decode, {"expert_parallel": 512}))
     dense = replace(V3, n_dense_layers=V3.n_layers, n_mtp_layers=0)
     with pytest.raises(
         ValueError, match=r"a mixture of experts to spread over 128 GPUs, got a model whose 61"
