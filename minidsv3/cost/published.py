@@ -91,14 +91,28 @@ class Recomputed:
 
 
 def choose(names: list[str], kind: str | None = None) -> list[Figure]:
-    """Figures by id or first parts of ids, all if none is named; ValueError for a name that fits none."""
+    """Figures by id, by first parts of ids, or by a word of id, title or digits; all if none is named.
+
+    What begins ids is looked for nowhere else. ValueError for a name that is found nowhere.
+    """
     found = []
     for name in names or [""]:
-        fits = [f for f in figures().values() if not name or f.id == name or f.id.startswith(f"{name}.")]
+        fits = _by_id(name) or _by_word(name)
         if not fits:
-            raise ValueError(f"expected a figure or the first part of some, got {name!r}: {_near_id(name)}")
+            expected = "a figure, the first part of some, or a word of a title"
+            raise ValueError(f"expected {expected}, got {name!r}: {_near_id(name)}")
         found += [figure for figure in fits if kind in (None, figure.kind)]
     return list({figure.id: figure for figure in found}.values())
+
+
+def _by_id(name: str) -> list[Figure]:
+    return [f for f in figures().values() if not name or f.id == name or f.id.startswith(f"{name}.")]
+
+
+def _by_word(word: str) -> list[Figure]:
+    """Figures that have it anywhere in id, title or printed digits, in large letters or small."""
+    small = word.lower()
+    return [f for f in figures().values() if small in f"{f.id}\n{f.title}\n{f.printed}".lower()]
 
 
 def _near_id(name: str) -> str:

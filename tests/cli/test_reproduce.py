@@ -81,8 +81,8 @@ def test_a_figure_that_does_not_come_out_is_exit_1(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["kv.v4"], "expected a figure or the first part of some, got 'kv.v4': did you mean kv.v3"),
-        (["mfu"], "expected a figure or the first part of some, got 'mfu'"),
+        (["kv.v4"], "or a word of a title, got 'kv.v4': did you mean kv.v3"),
+        (["mfus"], "expected a figure, the first part of some, or a word of a title, got 'mfus'"),
         (["--kind", "derived"], "invalid choice: 'derived'"),
     ],
 )

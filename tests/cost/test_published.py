@@ -507,9 +507,20 @@ def test_figures_are_chosen_by_id_and_by_first_parts() -> None:
     assert {figure.kind for figure in choose([], "measured")} == {"measured"}
     assert len(choose([])) == len(figures())
     with pytest.raises(
-        ValueError, match=r"expected a figure or the first part of some, got 'kv.v4': did you"
+        ValueError, match=r"expected a figure, the first part of some, or .*, got 'kv.v4': did you"
     ):
         choose(["kv.v4"])
+
+
+def test_figures_are_found_by_a_word() -> None:
+    """In ids, titles and printed digits, in any case; first parts of ids come before all that."""
+    mfu = choose(["mfu"])
+    assert choose(["MFU"]) == mfu
+    assert {"table4.mpft.mfu.causal", "table4.mrft.mfu.square"} <= {figure.id for figure in mfu}
+    assert "kv.ratio.llama" in [figure.id for figure in choose(["7.28"])]
+    assert {figure.group for figure in choose(["kv"])} == {"kv"}
+    assert any(figure.group != "kv" for figure in choose(["cache"]))
+    assert all(figure.kind == "contradicts" for figure in choose(["llama"], "contradicts"))
 
 
 # what the papers say of the H800, and where its file says the same
