@@ -20,7 +20,7 @@ Next: minidsv3.hardware.units
 
 from minidsv3.hardware.difference import Difference, difference
 from minidsv3.hardware.load import Hardware, hardware_names, load_hardware, read_hardware
-from minidsv3.hardware.overrides import parse_change, parse_changes, with_values
+from minidsv3.hardware.overrides import parse_change, parse_changes, spelled, with_values
 from minidsv3.hardware.tensor_cores import TENSOR_CORES, TensorCore, tensor_core
 from minidsv3.hardware.units import Quantity
 
@@ -36,6 +36,7 @@ __all__ = [
     "parse_change",
     "parse_changes",
     "read_hardware",
+    "spelled",
     "tensor_core",
     "with_values",
 ]

@@ -28,7 +28,7 @@ from minidsv3.hardware.schema import expected_dimension
 from minidsv3.hardware.units import Quantity
 from minidsv3.hardware.values import check_value
 
-__all__ = ["parse_change", "parse_changes", "with_values"]
+__all__ = ["parse_change", "parse_changes", "spelled", "with_values"]
 
 # of dimensions with one unit, that unit
 _ONLY = {"count": "count", "bit": "bit", "name": "name", "USD": "USD"}
@@ -76,6 +76,24 @@ def with_values(hardware: Hardware, changes: Mapping[str, str]) -> Hardware:
         return assemble(hardware.id, hardware.name, given)
     except ValueError as error:  # of values that do not go together: no file said so
         raise ValueError(str(error).removeprefix(f"{hardware.id}.toml: ")) from None
+
+
+def spelled(hardware: Hardware, changes: Mapping[str, str]) -> list[str]:
+    """The changes of a machine as texts that name their units and read back as the same.
+
+    A number alone has the unit that the file has: "8" is then "chip.hbm.bandwidth=8 TB/s". A count and a name
+    have none to say. Raises ValueError as `with_values` does.
+
+        >>> from minidsv3.hardware.load import load_hardware
+        >>> spelled(load_hardware("h800"), {"chip.hbm.bandwidth": "8", "chip.sm.communication": "0"})
+        ['chip.hbm.bandwidth=8 TB/s', 'chip.sm.communication=0']
+    """
+    changed = with_values(hardware, changes)
+    return [f"{path}={_spelled(changed.given[path])}" for path in changes]
+
+
+def _spelled(quantity: Quantity) -> str:
+    return str(quantity.value) if quantity.unit in ("count", "name") else f"{quantity.value} {quantity.unit}"
 
 
 def _changed(old: Quantity | None, path: str, text: str) -> Quantity:

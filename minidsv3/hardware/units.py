@@ -36,6 +36,7 @@ UNITS: dict[str, tuple[str, float]] = {
 UNITS |= {"s": ("s", 1), "ms": ("s", 1e-3), "us": ("s", 1e-6), "ns": ("s", 1e-9)}
 UNITS |= {"USD": ("USD", 1), "USD/h": ("USD/s", 1 / 3600)}
 UNITS |= {"count": ("count", 1), "bit": ("bit", 1), "name": ("name", 1)}
+_LOWER = {unit.lower(): unit for unit in UNITS}  # no two differ in the case of letters alone
 
 
 def _look_up(unit: str) -> tuple[str, float]:
@@ -46,14 +47,17 @@ def _look_up(unit: str) -> tuple[str, float]:
 
 
 def _hint(unit: str) -> str:
-    """What an unknown unit may have meant."""
-    in_bytes = unit.replace("bps", "B/s").replace("bit/s", "B/s").replace("b/s", "B/s")
-    if in_bytes != unit and in_bytes in UNITS:
-        return f": did you mean {in_bytes!r}? (8 bits a byte)"
-    if unit.replace("i", "") in UNITS:
-        return f": did you mean {unit.replace('i', '')!r}? (prefixes are powers of 1000)"
-    guess = difflib.get_close_matches(unit, UNITS, n=1, cutoff=0.5)
-    return f": did you mean {guess[0]!r}?" if guess else ""
+    """What an unknown unit may have meant, in any case of letters: "8tb/s" is of TB/s, not of B/s."""
+    said = unit.lower()
+    in_bytes = said.replace("bps", "b/s").replace("bit/s", "b/s")
+    in_bits = "bit/s" in said or "bps" in said or "b/s" in unit
+    if in_bits and in_bytes in _LOWER:
+        return f": did you mean {_LOWER[in_bytes]!r}? (8 bits a byte)"
+    if said.replace("i", "") in _LOWER:
+        note = " (prefixes are powers of 1000)" if "i" in said and said not in _LOWER else ""
+        return f": did you mean {_LOWER[said.replace('i', '')]!r}?{note}"
+    guess = difflib.get_close_matches(said, _LOWER, n=1, cutoff=0.5)
+    return f": did you mean {_LOWER[guess[0]]!r}?" if guess else ""
 
 
 def dimension(unit: str) -> str:

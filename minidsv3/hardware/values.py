@@ -2,7 +2,8 @@
 
 A leaf is `{ value, unit, source, status }`, no field more or less. The unit must measure what the path is,
 the number be one that can be, the source say something. And of two values of which one is a share of the
-other, such as a line and what a program sees of it, the share is at most the whole.
+other, such as a line and what a program sees of it, the share is at most the whole; one direction of a link
+is at most half of both.
 
 Does: read and check; errors name file, key and expectation. Does not: open files (`load`), know the paths
 (`schema`).
@@ -16,7 +17,7 @@ Next: minidsv3.hardware.load
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from minidsv3.hardware.schema import KEYS, MAY_BE_ZERO, expected_dimension, expected_names, expected_table
@@ -39,6 +40,8 @@ _AT_MOST = (
     ("node.planes", "node.nics"),
     ("fabric.effective", "fabric.line"),
 )
+# at most half: both directions together are twice one ("900 GB/s" of NVLink is either, by who prints it)
+_AT_MOST_HALF = {"node.nvlink.one_direction": "node.nvlink.both_directions"}
 
 
 def read_values(table: Mapping[str, Any], where: str) -> dict[str, Quantity]:
@@ -61,6 +64,7 @@ def _leaves(table: Mapping[str, Any], where: str, at: str = "") -> Iterator[tupl
             expected = "{ value, unit, source, status }"
             raise ValueError(f"{where}.toml: {path[:80]}: expected {expected}, got {entry!r:.80}")
         if set(entry) & set(_FIELDS):
+            _check_known(expected_dimension, path, where)
             yield path, entry
         else:
             _check_table(path, where, entry)
@@ -70,10 +74,15 @@ def _leaves(table: Mapping[str, Any], where: str, at: str = "") -> Iterator[tupl
 def _check_table(path: str, where: str, entry: Mapping[str, Any]) -> None:
     if path in KEYS:
         raise ValueError(f"{where}.toml: {path}: {_fields_expected(entry)}")
+    _check_known(expected_table, path, where)
+
+
+def _check_known(expected: Callable[[str], object], path: str, where: str) -> None:
+    """ValueError of the file if nobody knows the path; the error says the path itself."""
     try:
-        expected_table(path)
+        expected(path)
     except ValueError as error:
-        raise ValueError(f"{where}.toml: {path[:80]}: {error}") from None
+        raise ValueError(f"{where}.toml: {error}") from None
 
 
 def _fields_expected(leaf: Mapping[str, Any]) -> str:
@@ -91,7 +100,6 @@ def is_line(text: object) -> bool:
 
 def _quantity(path: str, leaf: Mapping[str, Any]) -> Quantity:
     """One checked value."""
-    expected_dimension(path)
     if set(leaf) != set(_FIELDS):
         raise ValueError(_fields_expected(leaf))
     for field in ("unit", "source", "status"):
@@ -130,6 +138,8 @@ def _is_finite(value: float) -> bool:
 def _check_shares(values: Mapping[str, Quantity], where: str) -> None:
     """What is usable of a line is no more than the line, and so on."""
     for part, whole in _AT_MOST:
-        if part in values and whole in values and values[part].si > values[whole].si * (1 + 1e-9):
-            expected = f"at most the {values[whole].text} of {whole}"
-            raise ValueError(f"{where}.toml: {part}: expected {expected}, got {values[part].text}")
+        if part in values and whole in values:
+            share, of = (0.5, "half of ") if _AT_MOST_HALF.get(part) == whole else (1, "")
+            if values[part].si > share * values[whole].si * (1 + 1e-9):
+                expected = f"at most {of}the {values[whole].text} of {whole}"
+                raise ValueError(f"{where}.toml: {part}: expected {expected}, got {values[part].text}")

@@ -13,6 +13,7 @@ from minidsv3.hardware import (
     load_hardware,
     parse_change,
     parse_changes,
+    spelled,
     tensor_core,
     with_values,
 )
@@ -109,6 +110,11 @@ def test_changes_of_changes_remember_the_last() -> None:
             {"chip.hbm.bandwidth": "8TiB/s"},
             r"got 'TiB/s': did you mean 'TB/s'\? \(prefixes are powers of 1000",
         ),
+        ({"chip.hbm.bandwidth": "8tb/s"}, r"got 'tb/s': did you mean 'TB/s'\? \(8 bits a byte\)"),
+        ({"chip.hbm.bandwidth": "8tB/S"}, r"got 'tB/S': did you mean 'TB/s'\?$"),
+        ({"chip.hbm.bandwidth": "8tbps"}, r"got 'tbps': did you mean 'TB/s'\? \(8 bits a byte\)"),
+        ({"chip.hbm.bandwidth": "8tib/s"}, r"got 'tib/s': did you mean 'TB/s'\? \(prefixes"),
+        ({"chip.peak.bf16": "989tflops"}, r"got 'tflops': did you mean 'TFLOPS'\?$"),
         ({"chip.hbm.bandwidth": "8TB/sec"}, r"got 'TB/sec': did you mean 'TB/s'\?"),
         ({"chip.hbm.bandwidth": "-8TB/s"}, "chip.hbm.bandwidth: expected a number > 0, got -8"),
         ({"chip.hbm.bandwidth": "0"}, "chip.hbm.bandwidth: expected a number > 0, got 0"),
@@ -200,6 +206,36 @@ def test_no_text_gets_past(text: str) -> None:
     except ValueError as error:
         said = str(error)
     assert not said or said.startswith("chip.hbm.bandwidth: expected")
+
+
+def test_a_change_says_its_unit() -> None:
+    typed = {
+        "chip.hbm.bandwidth": "8",
+        "fabric.effective": " 50GB/s",
+        "chip.sm.count": "152",
+        "tensor_core.fp8.fraction_bits": "25",
+        "tensor_core.fp8.rounding": "nearest-even",
+    }
+    assert spelled(H800, typed) == [
+        "chip.hbm.bandwidth=8 TB/s",
+        "fabric.effective=50 GB/s",
+        "chip.sm.count=152",
+        "tensor_core.fp8.fraction_bits=25 bit",
+        "tensor_core.fp8.rounding=nearest-even",
+    ]
+    assert spelled(H800, {}) == []
+    with pytest.raises(ValueError, match=r"unknown key 'chip.hbm.b'"):
+        spelled(H800, {"chip.hbm.b": "1"})
+
+
+@settings(max_examples=40)
+@given(a_change(), st.booleans())
+def test_what_is_spelled_reads_back(change: tuple[Hardware, str, float, str], bare: bool) -> None:
+    hardware, path, number, unit = change
+    typed = {path: repr(number) if bare else f"{number!r}{unit}"}
+    said = parse_changes(spelled(hardware, typed))
+    assert with_values(hardware, said) == with_values(hardware, typed)
+    assert said[path].endswith(f" {hardware[path].unit if bare else unit}")
 
 
 def test_a_file_of_ones_own_can_be_changed(tmp_path: Path) -> None:
