@@ -213,7 +213,7 @@ def write_chrome_trace(path: Path, priced: "Bill | PhaseBill") -> None:
     from minidsv3.checkpoint import writing
     from minidsv3.cost.chrome_trace import chrome_trace
 
-    if path.is_dir() or not path.parent.is_dir():
+    if str(path) == "-" or path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"expected --chrome-trace a file in a folder that exists, got {path}")
     with writing(path) as file:
         file.write(json.dumps(chrome_trace(priced)).encode())

@@ -9,8 +9,8 @@ Does: list. Does not: price.
     >>> from minidsv3.cost.phase_bill import phase_bill
     >>> from minidsv3.hardware import load_hardware
     >>> v3 = phase_bill(ModelConfig.preset("v3"), load_hardware("h800"), "decode")
-    >>> [one.name for one in explain(v3) if one.kind == "hardware"]
-    ['chip.peak.bf16', 'chip.peak.fp32', 'chip.hbm.bandwidth', 'fabric.effective', 'chip.peak.fp8']
+    >>> [one.name for one in explain(v3) if one.kind == "hardware" and one.name.startswith("chip")]
+    ['chip.peak.bf16', 'chip.peak.fp32', 'chip.hbm.bandwidth', 'chip.peak.fp8', 'chip.hbm.capacity']
 
 Next: minidsv3.cost.chrome_trace
 """
@@ -23,6 +23,7 @@ from minidsv3.cost.bill import Line
 from minidsv3.cost.deployment import Deployment
 from minidsv3.cost.phase_bill import PhaseBill
 from minidsv3.cost.rates import WIRES, Rates
+from minidsv3.hardware import Quantity
 from minidsv3.machine import load_precision
 
 __all__ = ["Explained", "explain", "explain_hardware", "explain_model", "explain_rules"]
@@ -43,7 +44,8 @@ def explain(phase: PhaseBill, model_source: str = "the model's config") -> tuple
     hardware = explain_hardware(phase.bill.lines, phase.rates)
     model = explain_model(phase.config, model_source)
     deployment = _explain_deployment(phase.deployment)
-    return (*hardware, *model, *deployment, _explain_precision(phase), *explain_rules(deployed=True))
+    beside = (_explained(path, one) for path, one in phase.rates.hardware.values.items() if path in BESIDE)
+    return (*hardware, *beside, *model, *deployment, _explain_precision(phase), *explain_rules(deployed=True))
 
 
 def explain_hardware(lines: Iterable[Line], at: Rates) -> Iterator[Explained]:
@@ -55,7 +57,11 @@ def explain_hardware(lines: Iterable[Line], at: Rates) -> Iterator[Explained]:
     used = {f"chip.peak.{name}" for name in products} | wires | {"chip.peak.fp32", "chip.hbm.bandwidth"}
     for path, one in at.values.items():
         if path in used or path.startswith("chip.sm."):
-            yield Explained("hardware", path, one.text, one.source, one.status)
+            yield _explained(path, one)
+
+
+def _explained(path: str, one: Quantity) -> Explained:
+    return Explained("hardware", path, one.text, one.source, one.status)
 
 
 def explain_model(config: ModelConfig, source: str) -> Iterator[Explained]:
@@ -85,6 +91,8 @@ def explain_rules(deployed: bool) -> Iterator[Explained]:
     for name, text, source in (*RULES, *(DEPLOYED if deployed else ())):
         yield Explained("rule", name, text, source, "report" if "report" in source else "assumed")
 
+
+BESIDE = ("chip.hbm.capacity", "price.gpu_hour")  # what fits, and what it costs: no second depends on them
 
 # fields of a model config that shapes and copies are made of
 MODEL_FIELDS = (

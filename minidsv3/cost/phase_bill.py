@@ -73,6 +73,13 @@ class PhaseBill:
         return self.tokens / self.seconds if self.seconds else 0.0
 
     @property
+    def dollars(self) -> float | None:
+        """Rent of the GPUs for a million tokens, at least; None where the hardware has no price an hour."""
+        if "price.gpu_hour" not in self.rates.hardware.values or not self.tokens:
+            return None
+        return 1e6 * self.rates.hardware["price.gpu_hour"].si * self.seconds / self.tokens
+
+    @property
     def bound(self) -> str:
         """What the phase waits for: "network", "nvlink", or what bounds most of its computing."""
         if self.communication_seconds <= self.compute_seconds:
@@ -90,6 +97,7 @@ class PhaseBill:
         names = ("tokens", "compute_seconds", "communication_seconds", "serial_seconds", "overlapped_seconds")
         said |= {name: getattr(self, name) for name in (*names, "tokens_per_second", "bound")}
         said |= {"kv_bytes": self.kv_bytes, "weight_bytes": self.weight_bytes}
+        said |= {"dollars_a_million_tokens": self.dollars}
         said |= {"bill": {name: value for name, value in self.bill.to_dict().items() if name != "lines"}}
         said |= {"ridges": {name: self.rates.ridge(name) for name in self.rates.peaks}}
         profile = [asdict(line) for line in against_profile(self)]

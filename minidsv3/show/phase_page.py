@@ -164,6 +164,8 @@ def totals_table(phase: PhaseBill) -> Table:
         "as deployed": f"{duration(phase.seconds)} (one after the other {duration(phase.serial_seconds)})",
         "a GPU": f"at most {count(round(phase.tokens_per_second))} tokens/s",
     }
+    if phase.dollars is not None:
+        said["rent"] = f"at least ${phase.dollars:.3g} a million tokens"
     if not phase.kv_bytes:
         del said["KV cache"], said["memory"]  # of training more is held: show memory
     table = Table.grid(padding=(0, 2))
