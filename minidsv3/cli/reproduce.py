@@ -1,7 +1,9 @@
 """`minidsv3 reproduce`: every published figure beside what its own inputs give.
 
-Figures are named by id or by the first parts of it; without a name all are recomputed. The exit code is 1 if
-one of them does not come out although its entry says that it does.
+Figures are named by id or by the first parts of it; without a name all are recomputed. --kind chooses by kind
+or by verdict: "contradicts" are figures that do not follow from their inputs, "corrected" claims in words,
+"agrees" what is ours and equal to what is stated. The exit code is 1 if a figure does not come out although
+its entry says that it does.
 
 Does: choose, recompute, print. Does not: hold a figure (`data/published.toml` does).
 
@@ -14,6 +16,8 @@ Next: minidsv3.cli.show
 
 import argparse
 import os
+import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,10 +31,11 @@ EXAMPLES = [
     "minidsv3 reproduce kv.v3 --explain",
     "minidsv3 reproduce table4 cost",
     "minidsv3 reproduce --kind contradicts",
+    "minidsv3 reproduce notes --kind corrected",
     "minidsv3 reproduce --json",
 ]
 SCHEMA = "minidsv3.reproduce/1"
-KINDS = ("derivable", "constant", "measured", "contradicts")
+KINDS = ("derivable", "constant", "measured", "contradicts", "equal", "agrees", "differs", "corrected")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +43,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "ids", nargs="*", metavar="ID", help="figures, or first parts of ids: kv.v3, table4 (all)"
     )
-    parser.add_argument("--kind", choices=KINDS, help="only figures of this kind")
+    parser.add_argument(
+        "--kind", metavar="KIND", help=f"only figures of this kind or verdict: {', '.join(KINDS)}"
+    )
     parser.add_argument(
         "--explain", action="store_true", help="formula, and every input with its value, source and status"
     )
@@ -48,15 +55,48 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Recompute; 1 if a figure differs."""
     from minidsv3.cli.terminal import print_json
-    from minidsv3.cost.published import VERDICTS, choose, recompute
+    from minidsv3.cost.published import choose, recompute
 
-    found = [recompute(figure) for figure in choose(args.ids, args.kind)]
+    kind = _known(args.kind)
+    found = [recompute(figure) for figure in choose([_prefix(name) for name in args.ids])]
+    found = [one for one in found if kind is None or _fits(one, kind)]
     if args.json:
-        counts = {verdict: sum(one.verdict == verdict for one in found) for verdict in VERDICTS}
-        print_json({"schema": SCHEMA, "counts": counts, "figures": [one.to_dict() for one in found]})
+        ours, published = [[one for one in found if one.figure.ours is of] for of in (True, False)]
+        counts = {"counts": _counts(found), "ours": _counts(ours), "published": _counts(published)}
+        print_json({"schema": SCHEMA, **counts, "figures": [one.to_dict() for one in found]})
     else:
         _print(found, args.explain)
     return 1 if any(one.verdict == "differs" for one in found) else 0
+
+
+def _known(kind: str | None) -> str | None:
+    from minidsv3.config import near
+
+    if kind is None or kind in KINDS:
+        return kind
+    raise ValueError(f"--kind: expected {' | '.join(KINDS)}, got {kind!r}: {near(kind, list(KINDS))}")
+
+
+def _prefix(name: str) -> str:
+    """A name without the dot after it; ValueError if nothing is left, for that would be all figures."""
+    if not name.removesuffix(".").strip():
+        raise ValueError(
+            f"expected a figure or the first part of some, got {name!r}: without a name all are meant"
+        )
+    return name.removesuffix(".")
+
+
+def _fits(one: "Recomputed", kind: str) -> bool:
+    """Whether a word is a figure's verdict or its kind; claims in words are "corrected" alone."""
+    if kind == "agrees":
+        return one.figure.ours and one.verdict == "equal"
+    return kind == one.verdict or (kind == one.figure.kind and one.verdict != "corrected")
+
+
+def _counts(found: "Sequence[Recomputed]") -> dict[str, int]:
+    from minidsv3.cost.published import VERDICTS
+
+    return {verdict: sum(one.verdict == verdict for one in found) for verdict in VERDICTS}
 
 
 def _print(found: "list[Recomputed]", explain: bool) -> None:
@@ -67,8 +107,11 @@ def _print(found: "list[Recomputed]", explain: bool) -> None:
     console, in_words = results(), os.environ.get("MINIDSV3_SCREEN_READER", "") not in ("", "0")
     pictures = [Explained(one) for one in found] if explain else [ReproductionTable(found)]
     for picture in pictures:
-        console.print(picture.describe() if in_words else picture)
+        if in_words:
+            console.print(picture.describe(), soft_wrap=True)
+        else:
+            console.print(picture)
         if explain:
             console.print()
     if explain:
-        console.print(summary(found))
+        console.print(textwrap.fill(summary(found), console.width))
