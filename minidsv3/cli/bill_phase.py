@@ -224,10 +224,12 @@ def _plain(
 ) -> dict[str, Any]:
     """The JSON object: the bill, or the changed one with the one before and what changed."""
     from minidsv3.cost.explained import explain
+    from minidsv3.cost.what_if import unread
 
     said = shown.to_dict()
     if found:
         said |= {"set": args.set, "before": found.before.to_dict(), "changes": found.to_dict()}
+        said |= {"unread": unread(changes_of(args.set)[0], shown)}
     if args.explain:
         said |= {"explained": [one._asdict() for one in explain(shown, source)]}
     return said
@@ -236,6 +238,7 @@ def _plain(
 def _print(args: argparse.Namespace, shown: "PhaseBill", found: "Comparison | None", source: str) -> None:
     from minidsv3.cli.terminal import reads_aloud, results
     from minidsv3.cost.explained import explain
+    from minidsv3.cost.what_if import unread
     from minidsv3.show.phase_page import changes_table, explained_table, phase_page
 
     console = results()
@@ -243,6 +246,8 @@ def _print(args: argparse.Namespace, shown: "PhaseBill", found: "Comparison | No
     if found:
         console.print(f"\nwith {', '.join(args.set)}", style="bold cyan")
         console.print(changes_table(found))
+        for line in unread(changes_of(args.set)[0], shown):
+            console.print(line)
     if args.explain:
         console.print("\nwhere the numbers are from", style="bold cyan")
         console.print(explained_table(explain(shown, source)))

@@ -28,8 +28,9 @@ from typing import Any
 
 from minidsv3.config import near
 from minidsv3.cost.phase_bill import PhaseBill
+from minidsv3.cost.rates import WIRES
 
-__all__ = ["Comparison", "Effect", "compare", "effects"]
+__all__ = ["Comparison", "Effect", "compare", "effects", "unread"]
 
 # of a bill's bytes, in the order of reading
 KINDS = {
@@ -141,3 +142,24 @@ def _parts(phase: PhaseBill) -> Iterator[tuple[str, tuple[float, str]]]:
         seconds[part] = seconds.get(part, 0.0) + line.seconds
     for part in sorted(seconds, key=lambda name: -seconds[name]):
         yield part, (seconds[part], "s")
+
+
+# ---- changes that no price sees ---------------------------------------------------------------------------
+
+# read beside a bill's rates: where the domain of NVLink ends, what an hour costs, what fits, how sums round
+_READ_BESIDE = ("node.gpus", "price.gpu_hour", "chip.hbm.capacity", "tensor_core.")
+# the first part of a path -> at what its kind is priced
+_PRICED = {
+    "node.nvlink.": f"NVLink is priced at {WIRES['nvlink']}",
+    "fabric.": f"the network is priced at {WIRES['network']}",
+    "chip.clock.": "computing is priced at the chip.peak of each format",
+    "chip.peak.": "products are priced at the chip.peak of their own format",
+    "chip.sm.": "SMs are priced where communication takes some (deployment.communication_sms)",
+}
+
+
+def unread(paths: Iterable[str], phase: PhaseBill) -> tuple[str, ...]:
+    """A sentence for each path of the hardware that no price of this bill reads, and at what its kind is."""
+    blind = [p for p in paths if p not in phase.rates.values and not p.startswith(_READ_BESIDE)]
+    said = {path: next((at for first, at in _PRICED.items() if path.startswith(first)), "") for path in blind}
+    return tuple(f"no price reads {path}" + (f"; {at}" if at else "") for path, at in said.items())

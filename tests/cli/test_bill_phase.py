@@ -102,6 +102,15 @@ def test_a_changed_tensor_core_sums_otherwise(words: list[str], capsys: pytest.C
     assert "fp8: K = 4096, uniform [0, 1), one accumulator" in capsys.readouterr().out
 
 
+def test_a_path_that_no_price_reads_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bill", "--model", "v3", "--phase", "train", "--set", "node.nvlink.both_directions=900GB/s"]
+    out = " ".join(out_of(words, capsys).split())
+    said = "no price reads node.nvlink.both_directions; NVLink is priced at node.nvlink.usable"
+    assert f"nothing changes {said}" in out
+    assert json_of(words, capsys)["unread"] == [said]
+    assert json_of([*words[:-1], "node.nvlink.usable=360GB/s"], capsys)["unread"] == []
+
+
 def test_set_changes_the_deployment_too(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bill", "--model", "v3", "--phase", "decode", "--set", "deployment.sequences=64"]
     said = json_of(words, capsys)

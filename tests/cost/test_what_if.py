@@ -25,7 +25,7 @@ from minidsv3.cost.scenarios import (
     scenario_names,
     what_if,
 )
-from minidsv3.cost.what_if import Comparison, Effect, compare, effects
+from minidsv3.cost.what_if import Comparison, Effect, compare, effects, unread
 from minidsv3.cost.wire_changes import BACK, OUT, carries
 from minidsv3.cost.wish_figures import ERRORS, MEASURES, measure_named
 from minidsv3.hardware import load_hardware, with_values
@@ -220,6 +220,22 @@ def test_a_comparison_is_the_two_bills() -> None:
     assert parts["dispatch"] + parts["combine"] == pytest.approx(before.communication_seconds)
     with pytest.raises(ValueError, match="did you mean 'seconds'"):
         both["second"]
+
+
+@pytest.mark.parametrize("path", [*H800.values, "chip.peak.fp4", "node.gpus"])
+@pytest.mark.parametrize("phase", ["train", "decode"])
+def test_what_no_price_reads_changes_nothing(path: str, phase: str) -> None:
+    """And of what is read the bill says nothing of the kind."""
+    before = phase_bill(V3, H800, phase)
+    if not unread([path], before):
+        assert path in before.rates.values or path.startswith(
+            ("tensor_core.", "node.", "price.", "chip.hbm.")
+        )
+        return
+    value = H800.values.get(path)
+    changed = {path: f"{2 * value.value}{value.unit}" if value else "9PFLOPS"}
+    after = phase_bill(V3, with_values(H800, changed), phase)
+    assert not [effect for effect in compare(before, after) if effect.changed]
 
 
 def test_bytes_do_not_depend_on_rates() -> None:
