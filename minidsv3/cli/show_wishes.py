@@ -107,13 +107,21 @@ SUBJECTS = {
     ),
     "co-design": Subject(
         "Challenge, method, what it saves, the wish, what that would save; every figure calculated.",
-        ["minidsv3 show co-design", "minidsv3 show co-design --hardware h100 --json"],
+        [
+            "minidsv3 show co-design",
+            "minidsv3 show co-design --hardware h100 --json",
+            "minidsv3 show co-design --svg co-design.svg",
+        ],
         _co_design_arguments,
         _co_design,
     ),
     "compare": Subject(
         "Models by one rule: parameters, cache, FLOPs, GPU hours, dollars, clusters.",
-        ["minidsv3 show compare", "minidsv3 show compare v3 llama-3.1-405b --json"],
+        [
+            "minidsv3 show compare",
+            "minidsv3 show compare v3 llama-3.1-405b --json",
+            "minidsv3 show compare v3 v2 moonlight",
+        ],
         _compare_arguments,
         _compare,
     ),
