@@ -46,7 +46,8 @@ def copies_sent(config: ModelConfig, deployment: Deployment) -> Copies:
     picks = K + (c.n_shared_experts if d.shared_as_routed else 0)
     elsewhere = picks * (gpus - 1) / gpus
     if not d.node_limited:
-        return Copies(elsewhere, 0.0) if nodes > 1 else Copies(0.0, elsewhere)
+        inside = picks * (per_node - 1) / gpus if d.nvlink_inside or nodes == 1 else 0.0
+        return Copies(elsewhere - inside, inside)
     reached = nodes * _reached(c, 1 / nodes, spread=True)
     holding = gpus * _reached(c, 1 / gpus, spread=False)
     return Copies(remote_copies(reached, nodes), holding * (per_node - 1) / per_node)

@@ -15,7 +15,7 @@ the report's TP4 of attention is left out, as the online service leaves it out.
     >>> default_deployment("train").pipeline
     16
 
-Next: minidsv3.cost.copies
+Next: minidsv3.cost.nvlink
 """
 
 import tomllib
@@ -52,7 +52,7 @@ class Sourced:
 
     value: Any
     source: str
-    status: str  # report, measured, assumed
+    status: str  # report, measured, assumed; derived from the machine
     unit: str = ""
 
     @property
@@ -72,10 +72,11 @@ class Deployment:
     micro_batches: int = 1  # in which a GPU's sequences run, one after the other
     pipeline: int = 1  # GPUs among which the layers are divided
     expert_parallel: int = 1  # GPUs among which a layer's experts are spread
-    gpus_per_node: int = 1  # that NVLink joins
+    gpus_per_node: int = 1  # that NVLink joins; in the data for nodes of the layout's own machine
     redundant_experts: int = 0  # second copies of loaded experts, on all GPUs together
     shared_as_routed: bool = False  # the shared experts lie on GPUs of their own
-    node_limited: bool = False  # one copy a node over IB, then NVLink; False: one a chosen expert, IB alone
+    node_limited: bool = False  # one copy a node over IB, then NVLink; False: one a chosen expert
+    nvlink_inside: bool = False  # not node-limited: inside a node copies take NVLink; False: IB for all
     precision: str = "bf16"  # a recipe of data/precision
     attention: str = "absorbed"  # decode's, or "naive"
     communication_sms: bool = False  # the SMs that communication kernels take do not compute

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from minidsv3.config import ModelConfig
 from minidsv3.cost.bill import Line
 from minidsv3.cost.deployment import Deployment
+from minidsv3.cost.nvlink import domain_is_the_machines
 from minidsv3.cost.phase_bill import PhaseBill
 from minidsv3.cost.rates import WIRES, Rates
 from minidsv3.hardware import Quantity
@@ -41,7 +42,7 @@ class Explained(NamedTuple):
 
 def explain(phase: PhaseBill, model_source: str = "the model's config") -> tuple[Explained, ...]:
     """Every number used: values of the hardware file, fields of model and deployment, rules of pricing."""
-    hardware = explain_hardware(phase.bill.lines, phase.rates)
+    hardware = (*explain_hardware(phase.bill.lines, phase.rates), *_explain_domain(phase))
     model = explain_model(phase.config, model_source)
     deployment = _explain_deployment(phase.deployment)
     beside = (_explained(path, one) for path, one in phase.rates.hardware.values.items() if path in BESIDE)
@@ -62,6 +63,13 @@ def explain_hardware(lines: Iterable[Line], at: Rates) -> Iterator[Explained]:
 
 def _explained(path: str, one: Quantity) -> Explained:
     return Explained("hardware", path, one.text, one.source, one.status)
+
+
+def _explain_domain(phase: PhaseBill) -> Iterator[Explained]:
+    """The machine's GPUs that NVLink joins, where the layout takes them from it."""
+    one = phase.rates.hardware.values.get("node.gpus")
+    if one and domain_is_the_machines(phase.deployment):
+        yield _explained("node.gpus", one)
 
 
 def explain_model(config: ModelConfig, source: str) -> Iterator[Explained]:
@@ -118,5 +126,12 @@ DEPLOYED = (
         "deepseek-ai/profile-data",
     ),
     ("copies", "means over picks spread evenly in the kept groups", "ours, on DeepSeek-V3 report 3.2.2"),
+    (
+        "NVLink",
+        "joins the largest divisor of expert_parallel that is at most node.gpus, unless "
+        "deployment.gpus_per_node is set; decode's copies take it only where that is wider than the "
+        "layout's node, or deployment.nvlink_inside is set",
+        "ours",
+    ),
     ("overlap", "the longer of computing and communicating", "DeepSeek-V3 report, 3.2.1"),
 )

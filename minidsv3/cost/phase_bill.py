@@ -24,6 +24,7 @@ from minidsv3.config import ModelConfig
 from minidsv3.cost.bill import Bill, Line, bill
 from minidsv3.cost.deployment import Deployment, default_deployment, load_deployment
 from minidsv3.cost.held_weights import held_weight_bytes
+from minidsv3.cost.nvlink import on_machine
 from minidsv3.cost.per_token import kv_bytes_per_token
 from minidsv3.cost.rates import Rates, rates
 from minidsv3.cost.rows import rows_of
@@ -121,21 +122,22 @@ def phase_bill(
     """Price one GPU of a deployment.
 
     deployment: or its name, or a phase, which has a default  model: its name, for the reader  loads: as for
-    `rows_of`. Raises ValueError for a model that does not fit, and for rates that the hardware file leaves
-    out.
+    `rows_of`. NVLink joins as many GPUs as the hardware does (`on_machine`). Raises ValueError for a model
+    that does not fit, and for rates that the hardware file leaves out.
     """
     if isinstance(deployment, str):
         phases = ("train", "prefill", "decode")
         chosen = default_deployment(deployment) if deployment in phases else load_deployment(deployment)
     else:
         chosen = deployment
+    chosen = on_machine(chosen, hardware)
     return price(rows_of(config, chosen, loads), config, hardware, chosen, model)
 
 
 def price(
     trace: Trace, config: ModelConfig, hardware: Hardware, deployment: Deployment, model: str = ""
 ) -> PhaseBill:
-    """Price rows of a deployment, such as `rows_of` made and a what-if changed."""
+    """Price rows of a deployment as it is on this machine, such as `rows_of` made and a what-if changed."""
     reserve, format = deployment.communication_sms, _unnamed(deployment)
     priced = bill(trace, hardware, format, reserve, config)
     at = rates(hardware, format, reserve)

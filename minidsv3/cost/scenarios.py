@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 from minidsv3.config import ModelConfig, near
 from minidsv3.cost import row_changes, wire_changes
 from minidsv3.cost.deployment import Deployment, load_deployment, with_fields
+from minidsv3.cost.nvlink import on_machine
 from minidsv3.cost.phase_bill import PhaseBill, price
 from minidsv3.cost.row_changes import Change
 from minidsv3.cost.rows import rows_of
@@ -224,6 +225,7 @@ def _side(
     layout: Deployment,
     changes: list[Change],
 ) -> Side:
+    layout = on_machine(layout, hardware)
     plain = rows = rows_of(config, layout)
     for change in changes:
         rows = change(rows)

@@ -99,7 +99,7 @@ def summary(phase: PhaseBill) -> str:
         f"{tokens}\n"
         f"{computing} computing, {sending} communicating, "
         f"{how} {duration(phase.seconds)}, bound by {phase.bound}\n"
-        f"at most {count(round(phase.tokens_per_second))} tokens a second and GPU{_other_node(phase)}"
+        f"at most {count(round(phase.tokens_per_second))} tokens a second and GPU"
         f"{_too_large(phase)}"
     )
 
@@ -117,16 +117,6 @@ def _too_large(phase: PhaseBill) -> str:
     if capacity is None or needed <= capacity:
         return ""
     return f"\ndoes not fit: {size(needed)} of weights and cache, {size(capacity)} of memory; priced as if"
-
-
-def _other_node(phase: PhaseBill) -> str:
-    """A word where NVLink joins another number of GPUs than in the deployment."""
-    values, planned = phase.rates.hardware.values, phase.deployment.gpus_per_node
-    joined = values["node.gpus"].value if "node.gpus" in values else planned
-    if joined == planned or phase.deployment.expert_parallel == 1:
-        return ""
-    wish = f"--set deployment.gpus_per_node={joined}"
-    return f"\nNVLink joins {joined} GPUs here, {planned} in this deployment; {wish} uses them"
 
 
 def profile_title(phase: PhaseBill) -> str:

@@ -154,7 +154,8 @@ def test_every_number_is_explained(train: PhaseBill) -> None:
     paths = {one.name for one in said if one.kind == "hardware"}
     assert paths == {
         "chip.sm.count", "chip.sm.communication", "chip.peak.fp8", "chip.peak.bf16", "chip.peak.fp32",
-        "chip.hbm.bandwidth", "fabric.effective", "node.nvlink.usable",
+        "chip.hbm.bandwidth", "fabric.effective", "node.nvlink.usable", "node.gpus",
+        "chip.hbm.capacity", "price.gpu_hour",
     }  # fmt: skip
     fields = {one.name for one in said if one.kind == "deployment"}
     assert fields == set(train.deployment.sources)
@@ -175,7 +176,8 @@ def test_what_cannot_be_priced_is_named() -> None:
     with pytest.raises(
         ValueError, match=r"lonely: expected an NVLink rate to price the .* node.nvlink.usable"
     ):
-        phase_bill(V3, lonely, "train")
+        phase_bill(V3, lonely, with_fields(default_deployment("train"), {"gpus_per_node": 8}))
+    assert "nvlink" not in phase_bill(V3, lonely, "train").bill.total.bytes
     with pytest.raises(ValueError, match=r"expected a deployment, got 'trein': did you mean 'train'"):
         phase_bill(V3, H800, "trein")
 

@@ -18,6 +18,7 @@ from minidsv3.show.phase_page import (
     bill_effects,
     changes_table,
     explained_table,
+    layout,
     phase_page,
     profile_table,
     profile_title,
@@ -63,6 +64,7 @@ def test_what_changes_nothing_says_so() -> None:
 
 
 def test_another_node_is_named() -> None:
+    """NVLink joins what the machine has: the layout says so where that is not what it was published for."""
     rack = load_hardware("gb200-nvl72")
-    assert "NVLink joins 72 GPUs here, 8 in this deployment" in summary(phase_bill(V3, rack, "train"))
-    assert "NVLink joins" not in summary(phase_bill(V3, H800, "train"))
+    assert "gpus_per_node 64 instead of 8" in layout(phase_bill(V3, rack, "train").deployment)
+    assert "gpus_per_node" not in layout(phase_bill(V3, H800, "train").deployment)
