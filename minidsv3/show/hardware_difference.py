@@ -33,7 +33,8 @@ __all__ = ["DifferenceTable"]
 
 BARRED = 78  # columns from which on a ratio has a bar
 HALF = 10  # characters of a bar on each side of its middle
-RATIO, STATUS = 7, 20  # characters of a ratio, of two statuses
+RATIO, STATUS = 7, 20  # characters of a ratio at least, of two statuses
+LEAST_BAR = 5  # characters of a bar
 COLUMNS: tuple[tuple[str, JustifyMethod], ...] = (
     ("", "left"),
     ("a", "right"),
@@ -62,10 +63,11 @@ class DifferenceTable:
             yield self._table([], widths, options.ascii_only)
         for head, group in groupby(self.differences, key=lambda one: one.path.rpartition(".")[0]):
             yield Text(head, "bold")
-            found = list(group)
-            lines = Text("\n".join(map(_line, found)))
-            yield lines if narrow else self._table(found, widths, options.ascii_only)
-        yield Text(self.legend(options.max_width >= BARRED), "dim")
+            for whole, rows in groupby(group, key=lambda one: not narrow and _fits(one, widths)):
+                found = list(rows)
+                lines = Text("\n".join(map(_line, found)))
+                yield self._table(found, widths, options.ascii_only) if whole else lines
+        yield Text(self.legend(not narrow and len(widths) > 4), "dim")
 
     def title(self) -> str:
         """Both names."""
@@ -74,13 +76,15 @@ class DifferenceTable:
     def _widths(self, room: int) -> list[int]:
         """Of the columns: what differs, a, b, the ratio, and as there is room the bar and the status."""
         keys = max(len(one.path.rpartition(".")[2]) for one in self.differences) + 2
-        cells = [max(len(_cell(q)) for q in column) for column in zip(*self._pairs(), strict=True)]
-        if room < BARRED:  # a and b share what the others leave
-            most = (room - keys - RATIO - 6) // 2
-            return [keys, *(min(width, most) for width in cells), RATIO]
-        status = [STATUS] if room >= WIDE else []
-        left = room - sum([keys, *cells, RATIO, *status]) - 2 * (4 + len(status))
-        return [keys, *cells, RATIO, 2 * max(min(HALF, (left - 1) // 2), 2) + 1, *status]
+        a, b = (max(len(_cell(q)) for q in column) for column in zip(*self._pairs(), strict=True))
+        ratio = max(RATIO, *(len(_ratio(one)) for one in self.differences))
+        left = room - keys - ratio - 6
+        if room < BARRED or left - a - b < LEAST_BAR + 2:  # a and b share what the others leave
+            a = min(a, max(left // 2, left - b))
+            return [keys, a, min(b, left - a), ratio]
+        status = [STATUS] if room >= WIDE and left - a - b >= LEAST_BAR + 2 + STATUS + 2 else []
+        left -= a + b + 2 + sum(status) + 2 * len(status)
+        return [keys, a, b, ratio, 2 * min(HALF, (left - 1) // 2) + 1, *status]
 
     def _pairs(self) -> list[tuple[Quantity | None, Quantity | None]]:
         return [(one.a, one.b) for one in self.differences]
@@ -135,6 +139,11 @@ def _cell(quantity: Quantity | None) -> str:
     if quantity is None:
         return "none"
     return size(quantity.si) if quantity.unit == "B" else quantity.text
+
+
+def _fits(one: Difference, widths: Sequence[int]) -> bool:
+    """Whether both values have room in their columns; one that has not is a line, not folded."""
+    return len(_cell(one.a)) <= widths[1] and len(_cell(one.b)) <= widths[2]
 
 
 def _line(one: Difference) -> str:

@@ -11,6 +11,7 @@ from minidsv3.hardware import difference, hardware_names, load_hardware, with_va
 from minidsv3.show import plain_text
 from minidsv3.show.hardware_difference import HALF, DifferenceTable
 from minidsv3.show.hardware_table import HardwareList, HardwareTable, hardware_json
+from minidsv3.show.numbers import size
 
 GOLDEN = Path(__file__).parent / "golden"
 H800 = load_hardware("h800")
@@ -69,6 +70,19 @@ def test_differences_fit_and_are_whole(width: int) -> None:
             assert max(map(len, lines)) <= width
             rows = [line for line in lines if line.startswith("  ") and line[2:3].isalnum()]
             assert len(rows) == len(table.differences)
+
+
+@pytest.mark.parametrize("width", [56, *WIDTHS, 77, 78, 90, 104])
+@pytest.mark.parametrize("pair", [("a100", "an-ai-pc"), ("h800", "gb200-nvl72"), ("an-ai-pc", "a100")])
+def test_no_value_breaks(pair: tuple[str, str], width: int) -> None:
+    """Both values of a row and their ratio stand whole on its line; "x 0.0952" is the longest ratio."""
+    table = against(*pair)
+    lines = [" ".join(line.split()) for line in plain_text(table, width).splitlines() if line[:2] == "  "]
+    for line, one in zip(lines, table.differences, strict=True):
+        texts = [size(q.si) if q.unit == "B" else q.text for q in (one.a, one.b) if q]
+        ratio = [f"x {one.ratio:.3g}"] if one.ratio is not None else []
+        assert line.startswith(one.path.rpartition(".")[2])
+        assert all(text in line for text in [*texts, *ratio]), line
 
 
 def test_a_bar_is_as_long_as_the_ratios_logarithm() -> None:
