@@ -24,13 +24,22 @@ from minidsv3.show.what_if_table import WhatIf, WhatIfCard, WhatIfList, amount, 
 GOLDEN = Path(__file__).parent / "golden"
 NANO, H800 = ModelConfig.preset("nano"), load_hardware("h800")
 FORMATS = {"formats": ("e4m3", "e4m3", "bf16"), "blocks": ((1, 128), (128, 128), None)}
+SHAPES = (4, 32_000), (31_250, 32_000), (4, 31_250)  # of the product: a weight of 10**9 values
 
 
 def bill(bandwidth: str, sent: int) -> PhaseBill:
     """Three rows: a product, a norm, an exchange."""
     trace = Trace(
         [
-            Row("mla.out", "forward", layer=0, matrix_flops=10**13, bytes={"weight": 10**9}, **FORMATS),
+            Row(
+                "mla.out",
+                "forward",
+                layer=0,
+                shapes=SHAPES,
+                matrix_flops=10**13,
+                bytes={"weight": 10**9},
+                **FORMATS,
+            ),
             Row("attn.norm", "forward", layer=0, vector_flops=10**9, bytes={"activation": 6 * 10**9}),
             Row("experts.dispatch", "communication", layer=0, formats=("e4m3",), bytes={"network": sent}),
         ]
