@@ -125,7 +125,11 @@ DEPLOYED = (
         "evenly loaded; a GPU computes as many copies as its tokens send",
         "deepseek-ai/profile-data",
     ),
-    ("copies", "means over picks spread evenly in the kept groups", "ours, on DeepSeek-V3 report 3.2.2"),
+    (
+        "copies",
+        "means over tokens drawn with independent scores and routed by the model's own rule",
+        "ours, on DeepSeek-V3 report 2.1.2 and 3.2.2",
+    ),
     (
         "NVLink",
         "joins the largest divisor of expert_parallel that is at most node.gpus, unless "
