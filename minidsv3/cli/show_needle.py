@@ -42,7 +42,7 @@ def grid(text: str, kind: type[Number], name: str, least: float, most: float) ->
     rising = all(before < after for before, after in pairwise(values))
     if not values or not rising or not least <= values[0] <= values[-1] <= most:
         raise ValueError(
-            f"expected {name} growing numbers from {least:g} to {most:g}, as A,B,C, got {text!r}"
+            f"expected {name} growing numbers from {least:,} to {most:,}, as A,B,C, got {text!r}"
         )
     return values
 

@@ -29,6 +29,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "white")  # red is the memory
 MOST_COLUMNS = 100  # of the picture
 ROWS_A_DECADE = 4
+ALONE = "of the cache alone, no weights beside it; the model may read fewer"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class KVGrowth:
         yield from self._table(options)
         first = next(iter(self.models))
         yield Text(f"ratio: of bytes a token, to {first}; K is 1024 tokens, kB 1000 bytes", "dim")
+        yield Text(f"tokens fit: {ALONE}", "dim")
 
     def _picture(self, options: ConsoleOptions) -> Iterator[Text]:
         across, up = self._scales()
@@ -119,7 +121,7 @@ class KVGrowth:
             said.append(
                 f"{name}: {count(each)} bytes a token{ratio}; {at}; {count(self.fits(name))} tokens fit"
             )
-        return "\n".join(said)
+        return "\n".join([*said, f"tokens that fit: {ALONE}"])
 
 
 def _tick(value: float) -> str:

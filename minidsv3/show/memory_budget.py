@@ -76,12 +76,19 @@ class MemoryBudget:
         for name in self.budgets:
             if (free := self.free(name)) < 0:
                 yield Text(f"{f'{name}: ' if name else ''}does not fit, {size(-free)} too much", "bold red")
+        if any(self.total(name) > self._whole() for name in self.budgets):
+            arrow = _arrow(options.ascii_only)
+            yield Text(f"{arrow} the bar is longer than there is room: its bytes are in the table", "dim")
 
     # ---- bars ---------------------------------------------------------------------------------------------
 
-    def _bars(self, width: int, plain: bool) -> Iterator[Text]:
+    def _whole(self) -> float:
+        """Bytes from one end of the scale to the other."""
         longest = max(map(self.total, self.budgets))
-        whole = min(max(self.capacity * 1.05, longest * 1.02), self.capacity * BEYOND)
+        return min(max(self.capacity * 1.05, longest * 1.02), self.capacity * BEYOND)
+
+    def _bars(self, width: int, plain: bool) -> Iterator[Text]:
+        whole = self._whole()
         names = max(map(len, self.budgets))
         gap = names + 2 if names else 0
         columns = max(min(width - gap - 1, MOST_COLUMNS), 8)
@@ -106,7 +113,7 @@ class MemoryBudget:
         bar.truncate(columns, pad=True)
         if at > whole:
             bar.right_crop()
-            bar.append(">" if plain else "»", "bold red")
+            bar.append(_arrow(plain), "bold red")
         front, behind = bar[:end], bar[end + 1 :]
         return front.append("|" if plain else "┃", "bold red").append_text(behind)
 
@@ -139,6 +146,11 @@ class MemoryBudget:
 def _fill(i: int, plain: bool) -> str:
     fills = PLAIN_FILLS if plain else FILLS
     return fills[i % len(fills)]
+
+
+def _arrow(plain: bool) -> str:
+    """The end of a bar that goes on."""
+    return ">" if plain else "»"
 
 
 def _written(amount: float) -> str:

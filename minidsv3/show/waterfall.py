@@ -221,7 +221,9 @@ class _Frame:
 
 
 def waterfall_of(bill: Bill, overlap: bool = False, by: str = "part") -> Waterfall:
-    """A bill's seconds by part of the model (or another of `GROUPS`), longest first, communication by op.
+    """A bill's seconds by part of the model (or another of `GROUPS`), communication by op.
+
+    The longest stands first, but phases stand in their own order.
 
     overlap: communication runs beside the rest, as two micro-batches in turn allow.
     """
@@ -239,9 +241,11 @@ def waterfall_of(bill: Bill, overlap: bool = False, by: str = "part") -> Waterfa
         )
         for (sent, name), amounts in found.items()
     ]
-    return Waterfall(
-        _gathered(sorted(steps, key=lambda step: -step.total), SMALL_OPS if by == "op" else SMALL)
-    )
+    steps.sort(key=lambda step: -step.total)
+    if by == "phase":
+        order = [total.name for total in bill.by_phase]
+        steps.sort(key=lambda step: order.index(step.name) if step.name in order else len(order))
+    return Waterfall(_gathered(steps, SMALL_OPS if by == "op" else SMALL))
 
 
 def _gathered(steps: Sequence[Step], least: float) -> list[Step]:

@@ -249,6 +249,18 @@ def test_bars_follow_each_other_and_the_last_lane_begins_again() -> None:
     assert sent.index("/") == one.index("#")
 
 
+@pytest.mark.parametrize("overlap", [False, True])
+def test_phases_follow_each_other_as_they_run(overlap: bool) -> None:
+    rows = [
+        row("experts.combine", "communication", ("bf16",), 0, 0, network=2e9),
+        row("experts.gate_up", "backward", FP8, 8e12, 0),
+        row("experts.gate_up", "forward", FP8, 4e12, 0),
+    ]
+    falls = waterfall_of(bill(Trace(rows), load_hardware("h800")), overlap, "phase").steps
+    assert [step.name for step in falls] == ["forward", "backward", "combine"]
+    assert falls[0].total < falls[1].total < falls[2].total
+
+
 def test_small_steps_stand_together() -> None:
     rows = [row("experts.gate_up", "forward", FP8, 4e15, 0), row("attn.norm", "forward", BF16, 0, 1e9)]
     rows += [row("gate.logits", "forward", FP8, 1e9, 0)]
@@ -366,5 +378,9 @@ def test_a_bar_far_too_long_ends_in_an_arrow() -> None:
     }
     assert bars["scores too"].endswith("»")
     assert "»" not in bars["recomputed"] + bars["all kept"]
+    said = "the bar is longer than there is room: its bytes are in the table"
+    assert f"» {said}" in plain_text(PICTURES["memory_budgets"], 100)
+    assert f"> {said}" in plain_text(PICTURES["memory_budgets"], 100, ascii_only=True)
+    assert said not in plain_text(PICTURES["memory_budget"], 100)  # nothing to explain
     ends = {line.index("┃") for line in bars.values()}
     assert len(ends) == 1
