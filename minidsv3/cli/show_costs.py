@@ -32,6 +32,12 @@ __all__ = ["SUBJECTS"]
 LENGTHS = "1024,4096,32768,131072"
 LONGEST = 2**30  # tokens of a sequence
 MOST_LETTERS = 26
+# of a memory budget, by whether it is of training
+LEFT_OUT = {
+    True: "left out: buffers of communication, what a kernel works in",
+    False: "left out: activations, of which a forward alone keeps none past its layer; buffers of "
+    "communication, what a kernel works in",
+}
 # what a forward keeps, by the name of its recipe
 KEPT = {"v3": "as V3 does", "no-scores": "all but scores", "everything": "everything"}
 
@@ -39,7 +45,7 @@ KEPT = {"v3": "as V3 does", "no-scores": "all but scores", "everything": "everyt
 # ---- options ----------------------------------------------------------------------------------------------
 
 
-def _model_and_machine(parser: argparse.ArgumentParser) -> None:
+def _model_and_machine(parser: argparse.ArgumentParser, layout: str = "") -> None:
     parser.add_argument(
         "--model", default="v3", metavar="NAME", help="a preset, a model folder, or a config.json (v3)"
     )
@@ -49,13 +55,12 @@ def _model_and_machine(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH=VALUE",
-        help="another value of the machine, such as chip.hbm.bandwidth=8TB/s, or of the layout, such as "
-        "deployment.sequences=64 (several)",
+        help=f"another value of the machine, such as chip.hbm.bandwidth=8TB/s{layout} (several)",
     )
 
 
 def _phase(parser: argparse.ArgumentParser) -> None:
-    _model_and_machine(parser)
+    _model_and_machine(parser, ", or of the layout, such as deployment.sequences=64")
     parser.add_argument("--phase", metavar="PHASE", help="train, prefill or decode (the deployment's; train)")
     parser.add_argument("--deployment", metavar="NAME", help="how the model is laid out (the phase's own)")
 
@@ -108,13 +113,28 @@ def _priced(args: argparse.Namespace) -> "PhaseBill":
     return phase_bill(config, _hardware(args), _deployment(args), label)
 
 
+def _changes(args: argparse.Namespace) -> list[str]:
+    """What is changed, each with its unit."""
+    from minidsv3.cli.bill_phase import LAYOUT, changes_of
+    from minidsv3.hardware import load_hardware, spelled
+
+    values, layout = changes_of(args.set)
+    fields = [f"{LAYOUT}{field}={value}" for field, value in layout.items()]
+    return [*spelled(load_hardware(args.hardware), values), *fields]
+
+
+def _asked(args: argparse.Namespace, subject: str, *more: str) -> str:
+    """The subject and what was asked of it: a picture's title."""
+    return " ".join([subject, str(args.model), *more, "on", str(args.hardware), *_changes(args)])
+
+
 def _page(
     args: argparse.Namespace, title: str, picture: "RenderableType", deployment: "Deployment", *remarks: str
 ) -> "RenderableType":
     """The picture under what it is about, above what it needs to be read with."""
     from minidsv3.show.measurements import Page
 
-    said = [f"what if: {change}" for change in args.set]
+    said = [f"what if: {change}" for change in _changes(args)]
     return Page(
         f"{title}, {deployment.phase}", {deployment.title or deployment.name: picture}, [*remarks, *said]
     )
@@ -122,7 +142,7 @@ def _page(
 
 def _facts(args: argparse.Namespace, deployment: "Deployment | None" = None) -> dict[str, object]:
     """The question, for JSON."""
-    facts = {"model": args.model, "hardware": args.hardware, "set": list(args.set)}
+    facts = {"model": args.model, "hardware": args.hardware, "set": _changes(args)}
     return facts | ({"phase": deployment.phase, "deployment": deployment.name} if deployment else {})
 
 
@@ -139,7 +159,9 @@ def _roofline(args: argparse.Namespace) -> int:
     said: dict[str, object] = {"ridges": {name: phase.rates.ridge(name) for name in phase.rates.peaks}}
     said |= {"memory": phase.rates.memory, "points": [asdict(point) for point in picture.points()]}
     page = _page(args, f"{phase.model} on {phase.bill.hardware_name}", picture, phase.deployment)
-    return present(args, "roofline", page, _facts(args, phase.deployment) | said)
+    return present(
+        args, _asked(args, "roofline", phase.deployment.name), page, _facts(args, phase.deployment) | said
+    )
 
 
 def _waterfall(args: argparse.Namespace) -> int:
@@ -152,7 +174,8 @@ def _waterfall(args: argparse.Namespace) -> int:
     if (stages := phase.deployment.pipeline) > 1:
         remarks.append(f"seconds of a micro-batch's way through all {stages} stages of the pipeline")
     page = _page(args, f"{phase.model} on {phase.bill.hardware_name}", picture, phase.deployment, *remarks)
-    return present(args, "waterfall", page, _facts(args, phase.deployment) | said)
+    title = _asked(args, "waterfall", phase.deployment.name, "by", args.by)
+    return present(args, title, page, _facts(args, phase.deployment) | said)
 
 
 def _kv(args: argparse.Namespace) -> int:
@@ -161,17 +184,31 @@ def _kv(args: argparse.Namespace) -> int:
     from minidsv3.show.kv_growth import KVGrowth
     from minidsv3.show.measurements import Page
 
+    _no_layout(args)
     lengths = grid(args.lengths, int, "--lengths", 1, LONGEST)
     config, label, _ = named_config(args.model)
     hardware, models = _hardware(args), _caches(label, config)
     picture = KVGrowth(
         models, lengths, int(hardware["chip.hbm.capacity"].si), f"memory of the {hardware.name}"
     )
-    remarks = [f"what if: {change}" for change in args.set]
+    remarks = [f"{label} reads at most {config.max_seq_len:,} positions"]
+    remarks += [f"what if: {change}" for change in _changes(args)]
     said = {"bytes_a_token": models, "lengths": lengths, "capacity": picture.capacity}
     said |= {"tokens_that_fit": {name: picture.fits(name) for name in models}}
     page = Page("the KV cache, in BF16", {"one sequence, by its length": picture}, remarks)
-    return present(args, "kv", page, _facts(args) | said)
+    said |= {"positions_at_most": config.max_seq_len}
+    return present(args, _asked(args, "kv"), page, _facts(args) | said)
+
+
+def _no_layout(args: argparse.Namespace) -> None:
+    """ValueError for a change that one sequence's cache does not depend on."""
+    from minidsv3.cli.bill_phase import LAYOUT, changes_of
+
+    if fields := changes_of(args.set)[1]:
+        raise ValueError(
+            f"expected values of the machine, got {LAYOUT}{next(iter(fields))}: "
+            "one sequence's cache has no layout; `minidsv3 show memory --phase decode` has"
+        )
 
 
 def _caches(label: str, config: "ModelConfig") -> dict[str, int]:
@@ -208,10 +245,11 @@ def _memory(args: argparse.Namespace) -> int:
     training = deployment.phase == "train"
     budgets = _training(config, deployment) if training else _serving(config, deployment, hardware)
     picture = MemoryBudget(budgets, int(hardware["chip.hbm.capacity"].si), f"memory of the {hardware.name}")
-    page = _page(args, f"{label} on {hardware.name}", picture, deployment, _compared(deployment))
-    return present(
-        args, "memory", page, _facts(args, deployment) | {"capacity": picture.capacity, "budgets": budgets}
+    page = _page(
+        args, f"{label} on {hardware.name}", picture, deployment, _compared(deployment), LEFT_OUT[training]
     )
+    said = {"capacity": picture.capacity, "budgets": budgets}
+    return present(args, _asked(args, "memory", deployment.name), page, _facts(args, deployment) | said)
 
 
 def _training(config: "ModelConfig", deployment: "Deployment") -> dict[str, dict[str, int]]:

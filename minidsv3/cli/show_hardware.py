@@ -53,10 +53,18 @@ def _main(args: argparse.Namespace) -> int:
     return _all(args)
 
 
+def _asked(args: argparse.Namespace, *machines: str) -> str:
+    """What was asked: a picture's title, a change with its unit."""
+    from minidsv3.hardware import load_hardware, parse_changes, spelled
+
+    changed = load_hardware(args.diff[1] if args.diff else args.name)
+    return " ".join(["hardware", *machines, *spelled(changed, parse_changes(args.set))])
+
+
 def _one(args: argparse.Namespace, hardware: "Hardware") -> int:
     from minidsv3.show.hardware_table import HardwareTable, hardware_json
 
-    return present(args, f"hardware {hardware.id}", HardwareTable(hardware), hardware_json(hardware))
+    return present(args, _asked(args, hardware.id), HardwareTable(hardware), hardware_json(hardware))
 
 
 def _difference(args: argparse.Namespace, a: "Hardware", b: "Hardware") -> int:
@@ -65,7 +73,7 @@ def _difference(args: argparse.Namespace, a: "Hardware", b: "Hardware") -> int:
 
     found = difference(a, b)
     table = {"a": a.id, "b": b.id, "differences": [one.to_dict() for one in found]}
-    return present(args, f"hardware --diff {a.id} {b.id}", DifferenceTable(a, b, found), table)
+    return present(args, _asked(args, "--diff", a.id, b.id), DifferenceTable(a, b, found), table)
 
 
 def _all(args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """`minidsv3 show roofline`, `waterfall`, `kv`, `memory`: V3 on machines, what-ifs, and what is refused."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,15 +44,15 @@ def test_pictures_are_of_the_phase_s_bill(phase: str, capsys: pytest.CaptureFixt
 def test_a_faster_memory_moves_the_ridge(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("roofline", "--phase", "decode")
     before, after = told(capsys, *words), told(capsys, *words, "--set", "chip.hbm.bandwidth=6.7TB/s")
-    assert after["set"] == ["chip.hbm.bandwidth=6.7TB/s"]
+    assert after["set"] == ["chip.hbm.bandwidth=6.7 TB/s"]
     assert after["ridges"]["bf16"] == pytest.approx(before["ridges"]["bf16"] / 2)
     intensities = [
         {(p["name"], p["phase"]): p["intensity"] for p in table["points"]} for table in (before, after)
     ]
     assert intensities[0] == intensities[1]
-    assert "what if: chip.hbm.bandwidth=6.7TB/s" in seen(
-        capsys, *words, "--set", "chip.hbm.bandwidth=6.7TB/s"
-    )
+    text = seen(capsys, *words, "--set", "chip.hbm.bandwidth=6.7", "--set", "deployment.sequences=64")
+    assert "what if: chip.hbm.bandwidth=6.7 TB/s" in text
+    assert "what if: deployment.sequences=64" in text
 
 
 def test_a_deployment_says_its_phase(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +113,40 @@ def test_v3_decodes_in_an_h800_because_of_mla(capsys: pytest.CaptureFixture[str]
     assert "MLA: does not fit" not in text
 
 
+def test_what_is_not_counted_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(seen(capsys, "kv").split())
+    assert "tokens fit: of the cache alone, no weights beside it" in text
+    assert "DeepSeek-V3 reads at most 163,840 positions" in text
+    assert told(capsys, "kv")["positions_at_most"] == ModelConfig.preset("v3").max_seq_len
+    for phase in ("prefill", "decode"):
+        assert "left out: activations" in " ".join(seen(capsys, "memory", "--phase", phase).split())
+    assert "left out: activations" not in seen(capsys, "memory")
+
+
+def test_kv_s_help_has_no_layout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "kv", "--help"]) == 0
+    assert "deployment." not in capsys.readouterr().out
+    assert main(["show", "memory", "--help"]) == 0
+    assert "deployment.sequences=64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "title"),
+    [
+        (["memory", "--phase", "decode"], "memory v3 decode on h800"),
+        (["waterfall", "--by", "op"], "waterfall v3 train by op on h800"),
+        (["kv", "--hardware", "h200"], "kv v3 on h200"),
+        (
+            ["roofline", "--set", "chip.hbm.bandwidth=8"],
+            "roofline v3 train on h800 chip.hbm.bandwidth=8 TB/s",
+        ),
+    ],
+)
+def test_a_file_s_title_says_what_was_asked(words: list[str], title: str, tmp_path: Path) -> None:
+    assert main(["show", *words, "--svg", str(tmp_path / "picture.svg")]) == 0
+    assert f"<title>minidsv3 show {title}</title>" in (tmp_path / "picture.svg").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -126,7 +161,8 @@ def test_v3_decodes_in_an_h800_because_of_mla(capsys: pytest.CaptureFixture[str]
         (["memory", "--set", "chip.hbm.capacity=8TB/s"], "expected a unit of B"),
         (["memory", "--set", "deployment.sequence=64"], "unknown field 'sequence'"),
         (["kv", "--lengths", "4096,1024"], "expected --lengths growing numbers from 1"),
-        (["kv", "--lengths", "0"], "expected --lengths growing numbers from 1"),
+        (["kv", "--lengths", "0"], "expected --lengths growing numbers from 1 to 1,073,741,824, as A,B,C"),
+        (["kv", "--set", "deployment.sequences=4"], "got deployment.sequences: one sequence's cache has no"),
         (["roofline", "--hardware", "a100"], "expected a"),
         (["roofline", "--phase", "decode", "--model", "nano"], "deployment decode"),
     ],

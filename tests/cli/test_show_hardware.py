@@ -56,6 +56,10 @@ def test_svg_and_screen_reader(
 ) -> None:
     assert main(["show", "hardware", "h800", "--svg", str(tmp_path / "h800.svg")]) == 0
     assert "84,943,110,144" in (tmp_path / "h800.svg").read_text(encoding="utf-8")
+    two = ["--diff", "h800", "h800", "--set", "chip.hbm.bandwidth=8", "--svg", str(tmp_path / "two.svg")]
+    assert main(["show", "hardware", *two]) == 0
+    title = "<title>minidsv3 show hardware --diff h800 h800 chip.hbm.bandwidth=8 TB/s</title>"
+    assert title in (tmp_path / "two.svg").read_text(encoding="utf-8")
     capsys.readouterr()
     monkeypatch.setenv("MINIDSV3_SCREEN_READER", "1")
     assert main(["show", "hardware", "h800"]) == 0
