@@ -141,7 +141,10 @@ def price(
     reserve, format = deployment.communication_sms, _unnamed(deployment)
     priced = bill(trace, hardware, format, reserve, config)
     at = rates(hardware, format, reserve)
-    communication = sum(line.seconds for line in priced.lines if line.phase == "communication")
+    computing, communicating = (
+        sum(line.seconds for line in priced.lines if (line.phase == "communication") is sent)
+        for sent in (False, True)
+    )
     seen = deployment.length + (deployment.phase == "decode")
     cache = deployment.sequences * seen * kv_bytes_per_token(config, at.number_bytes)
     return PhaseBill(
@@ -152,8 +155,8 @@ def price(
         rates=at,
         trace=trace,
         tokens=deployment.tokens,
-        compute_seconds=priced.total.seconds - communication,
-        communication_seconds=communication,
+        compute_seconds=computing,
+        communication_seconds=communicating,
         kv_bytes=0 if deployment.phase == "train" else cache,
         weight_bytes=held_weight_bytes(config, deployment, trace),
     )

@@ -14,7 +14,7 @@ Does: lay out a `PhaseBill`. Does not: price, draw the roofline (`minidsv3.show.
                    the bill  measured  of it
     ----------------------------------------
     compute         65.9 ms    118 ms    56%
-    communication   62.3 ms    114 ms    54%
+    communication   61.5 ms    114 ms    54%
     pair            65.9 ms    129 ms    51%
 
 Next: minidsv3.show.anatomy
