@@ -178,7 +178,7 @@ def _plain(
     args: argparse.Namespace, before: "Bills", after: "Bills", config: "ModelConfig"
 ) -> dict[str, Any]:
     """Both bills; with `--set` those before too, and what changed; with `--explain` the sources."""
-    from minidsv3.cli.bill_phase import changed_accumulators, explained_bill
+    from minidsv3.cli.bill_phase import changed_accumulators, explained_bill, spelled_changes
     from minidsv3.show.phase_page import bill_effects
 
     said: dict[str, Any] = {step: _without_lines(one) for step, one in after.items()}
@@ -188,7 +188,7 @@ def _plain(
         }
         old = {step: _without_lines(one) for step, one in before.items()}
         changes["errors"] = [effect.to_dict() for effect in changed_accumulators(args)]
-        said |= {"set": args.set, "before": old, "changes": changes}
+        said |= {"set": spelled_changes(args), "before": old, "changes": changes}
     if args.explain:
         said |= {"explained": [one._asdict() for one in explained_bill(args, after, config)]}
     return said
@@ -201,7 +201,7 @@ def _without_lines(bill: "Bill") -> dict[str, Any]:
 def _print(
     args: argparse.Namespace, titles: dict[str, str], before: "Bills", after: "Bills", config: "ModelConfig"
 ) -> None:
-    from minidsv3.cli.bill_phase import changed_accumulators, explained_bill
+    from minidsv3.cli.bill_phase import changed_accumulators, explained_bill, spelled_changes
     from minidsv3.cli.terminal import results
     from minidsv3.show.numbers import size
     from minidsv3.show.phase_page import bill_effects, changes_table, explained_table
@@ -215,7 +215,7 @@ def _print(
         for by in ("part", *(("layer",) if args.layers else ())):
             console.print(RollUp(bill, by))
         if args.set:
-            console.print(f"\nwith {', '.join(args.set)}", style="bold cyan")
+            console.print(f"\nwith {', '.join(spelled_changes(args))}", style="bold cyan")
             console.print(changes_table(bill_effects(before[step], bill)))
         console.print()
     if errors := changed_accumulators(args):

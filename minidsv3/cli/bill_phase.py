@@ -35,6 +35,7 @@ __all__ = [
     "named_config",
     "phase_arguments",
     "phase_main",
+    "spelled_changes",
     "traced_hardware",
     "write_chrome_trace",
 ]
@@ -135,6 +136,15 @@ def changes_of(texts: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
     return parse_changes(rest), layout
 
 
+def spelled_changes(args: argparse.Namespace) -> list[str]:
+    """`--set` as it was read, each value with its unit."""
+    from minidsv3.hardware import load_hardware, spelled
+
+    values, layout = changes_of(args.set)
+    fields = [f"{LAYOUT}{field}={value}" for field, value in layout.items()]
+    return [*spelled(load_hardware(args.hardware), values), *fields]
+
+
 def traced_hardware(args: argparse.Namespace) -> "tuple[Hardware, Hardware]":
     """For steps that run here: the hardware, and the same with what `--set` changes."""
     from minidsv3.config import preset_names
@@ -228,7 +238,7 @@ def _plain(
 
     said = shown.to_dict()
     if found:
-        said |= {"set": args.set, "before": found.before.to_dict(), "changes": found.to_dict()}
+        said |= {"set": spelled_changes(args), "before": found.before.to_dict(), "changes": found.to_dict()}
         said |= {"unread": unread(changes_of(args.set)[0], shown)}
     if args.explain:
         said |= {"explained": [one._asdict() for one in explain(shown, source)]}
@@ -244,7 +254,7 @@ def _print(args: argparse.Namespace, shown: "PhaseBill", found: "Comparison | No
     console = results()
     console.print(phase_page(shown, args.rows, args.layers, pictures=not reads_aloud()))
     if found:
-        console.print(f"\nwith {', '.join(args.set)}", style="bold cyan")
+        console.print(f"\nwith {', '.join(spelled_changes(args))}", style="bold cyan")
         console.print(changes_table(found))
         for line in unread(changes_of(args.set)[0], shown):
             console.print(line)

@@ -116,7 +116,8 @@ def test_set_changes_the_deployment_too(capsys: pytest.CaptureFixture[str]) -> N
     said = json_of(words, capsys)
     assert (said["before"]["tokens"], said["tokens"]) == (128, 64)
     two = json_of([*words, "fabric.effective=50GB/s", "--set", "chip.sm.communication=0"], capsys)
-    assert two["set"] == ["deployment.sequences=64", "fabric.effective=50GB/s", "chip.sm.communication=0"]
+    hardware = ["fabric.effective=50 GB/s", "chip.sm.communication=0"]
+    assert two["set"] == [*hardware, "deployment.sequences=64"]
     assert two["communication_seconds"] == pytest.approx(said["communication_seconds"] * 40 / 50)
 
 
@@ -210,7 +211,7 @@ def test_set_prices_traced_steps_again(capsys: pytest.CaptureFixture[str]) -> No
         assert new["seconds"] < old["seconds"]
         assert {effect["name"] for effect in said["changes"][step]} >= {"seconds", "matrix FLOPs"}
     text = out_of([*words, "--layers", "--explain"], capsys)
-    assert text.count("with chip.hbm.bandwidth=6.7TB/s") == 2
+    assert text.count("with chip.hbm.bandwidth=6.7 TB/s") == 2
     assert "chip.hbm.bandwidth = 6.7 TB/s" in text
     assert "before" not in json_of(["bill", "--preset", "nano", "--seq", "16"], capsys)
 
