@@ -255,7 +255,9 @@ def _memory(args: argparse.Namespace) -> int:
 def _training(config: "ModelConfig", deployment: "Deployment") -> dict[str, dict[str, int]]:
     """Parts by what a forward keeps for the backward, V3's own way first."""
     from minidsv3.cost.memory import kept_recipes, training_memory
+    from minidsv3.cost.rates import FORMATS
     from minidsv3.cost.training_run import load_run
+    from minidsv3.machine import load_precision
 
     found = {}
     for kept in reversed(kept_recipes()):
@@ -267,6 +269,7 @@ def _training(config: "ModelConfig", deployment: "Deployment") -> dict[str, dict
             length=deployment.length,
             sequences=deployment.sequences,
             kept=kept,
+            weight_bytes=FORMATS[load_precision(deployment.precision).product("experts.down")],
         )
         found[KEPT.get(kept, kept)] = {name.replace("_", " "): round(n) for name, n in parts.items()}
     return found

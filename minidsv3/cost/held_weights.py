@@ -37,13 +37,13 @@ class Held(NamedTuple):
 
     op: str
     shape: Shape
-    count: int
+    times: int
     stored: Stored
 
     @property
     def nbytes(self) -> int:
         """Bytes of all of them."""
-        return self.count * self.stored.nbytes(self.shape)
+        return self.times * self.stored.nbytes(self.shape)
 
 
 def held_weight_bytes(config: ModelConfig, deployment: Deployment, trace: Iterable[Row] = ()) -> int:

@@ -100,6 +100,21 @@ def test_v3_trains_in_an_h800_because_it_keeps_little(capsys: pytest.CaptureFixt
     assert without[0] == without[1] == without[2]
 
 
+def test_weights_are_as_wide_as_the_recipe_has_them(capsys: pytest.CaptureFixture[str]) -> None:
+    narrow, *others = (
+        told(capsys, "memory", "--set", f"deployment.precision={name}")["budgets"]["as V3 does"]["weights"]
+        for name in ("fp8", "bf16", "fp32")
+    )
+    assert others == pytest.approx([2 * narrow, 4 * narrow], abs=4)
+    serving = [
+        told(capsys, "memory", "--phase", "decode", "--set", f"deployment.{change}")["budgets"]["MLA"][
+            "weights"
+        ]
+        for change in ("sequences=128", "sequences=2", "length=100", "attention=naive")
+    ]
+    assert len(set(serving)) == 1
+
+
 def test_v3_decodes_in_an_h800_because_of_mla(capsys: pytest.CaptureFixture[str]) -> None:
     table = told(capsys, "memory", "--phase", "decode")
     deployment = load_deployment("decode")
