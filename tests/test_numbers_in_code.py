@@ -172,6 +172,7 @@ ARITHMETIC: dict[str, dict[float, str]] = {
         16: "rows and columns of a drawn product whose error is measured",
     },
     "cost/closed_form.py": {5: "FLOPs an element of a softmax, of the loss"},
+    "cost/copies.py": {2048: "tokens drawn for a mean: its standard error is 0.1 % of the copies"},
     "cost/memory.py": {
         8: "bits a byte",
         32: "bits of a tile's float32 scale, of an int32",
