@@ -54,7 +54,8 @@ STYLES = {
     "about": "in round numbers",
 }
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
-_NEAR_ENOUGH = 1e-9  # of float arithmetic, beside what the digits allow
+_NEAR_ENOUGH = 1e-9  # of tolerances written down
+_ARITHMETIC = 1e-13  # of a value: what sums and products of floats lose, beside what the digits allow
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Figure:
         """Whether a number in base units is what the printed digits stand for."""
         if self.value is None or self.tolerance is None:
             raise ValueError(f"published.toml: {self.id}: expected a value with a tolerance, got none")
-        off, room = self.in_unit(si) - self.value, _NEAR_ENOUGH * max(abs(self.value), self.tolerance)
+        off, room = self.in_unit(si) - self.value, _ARITHMETIC * max(abs(self.value), self.tolerance)
         if self.style == "cut":
             return -room <= off < self.tolerance + room
         if self.style == "up":

@@ -375,6 +375,15 @@ def test_the_tolerance_is_what_the_digits_imply(
     assert implied_tolerance(printed, value, style) == tolerance
 
 
+def test_a_count_to_the_unit_holds_for_no_other() -> None:
+    """However long it is: 671,026,419,200 parameters are not one more."""
+    counts = [f for f in figures().values() if f.style == "exact" and f.unit and f.unit.size == 1 and f.value]
+    assert max(figure.si for figure in counts) > 1e11
+    for figure in counts:
+        assert figure.holds(figure.si)
+        assert not figure.holds(figure.si + 1), figure.id
+
+
 # ---- verdicts ---------------------------------------------------------------------------------------------
 
 ENTRY: dict[str, Any] = {
