@@ -107,8 +107,14 @@ def _check(c: ModelConfig, d: Deployment) -> None:
     if (hosted := c.n_routed_experts + d.redundant_experts) % d.expert_parallel:
         raise ValueError(
             f"deployment {d.name}: expected experts divisible among {d.expert_parallel} GPUs, "
-            f"got {c.n_routed_experts} + {d.redundant_experts} redundant = {hosted}"
+            f"got {c.n_routed_experts} + {d.redundant_experts} redundant = {hosted}; "
+            f"{_fewer(hosted, d.expert_parallel)} would do"
         )
+
+
+def _fewer(hosted: int, gpus: int) -> int:
+    """The most GPUs, fewer than asked for, that divide the experts."""
+    return next(n for n in range(min(gpus - 1, hosted), 0, -1) if hosted % n == 0)
 
 
 def segments(p: Batch, loads: Loads | None = None) -> Iterator[Segment]:

@@ -14,7 +14,7 @@ wishes (`scenarios`).
     >>> decode, faster = alone("decode", 1, 100), with_values(h800, {"chip.hbm.bandwidth": "6.7TB/s"})
     >>> twice = compare(phase_bill(nano, h800, decode), phase_bill(nano, faster, decode))
     >>> [effect.name for effect in twice.totals if effect.changed]
-    ['seconds', 'computing', 'tokens a second, one GPU']
+    ['seconds', 'computing', 'tokens a second, one GPU', 'rent of a million tokens']
     >>> f"{twice['computing'].ratio:.2f}"
     '0.50'
 
@@ -126,6 +126,7 @@ def _totals(phase: PhaseBill) -> Iterator[tuple[str, tuple[float, str]]]:
     yield "computing", (phase.compute_seconds, "s")
     yield "communicating", (phase.communication_seconds, "s")
     yield "tokens a second, one GPU", (phase.tokens_per_second, "1/s")
+    yield "rent of a million tokens", (phase.dollars or 0.0, "USD")
     yield "matrix FLOPs", (total.matrix_flops, "FLOP")
     yield "vector FLOPs", (total.vector_flops, "FLOP")
     for kind, name in KINDS.items():

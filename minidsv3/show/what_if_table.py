@@ -58,7 +58,7 @@ def amount(value: float, unit: str) -> str:
         case "share":
             return percent(value)
         case "USD":
-            return f"${value:,.0f}"
+            return f"${value:,.0f}" if value >= 100 else f"${value:.3g}"
         case "1/s":
             return f"{value:,.0f}/s"
         case "count":
