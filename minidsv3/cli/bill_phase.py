@@ -62,8 +62,6 @@ def phase_main(args: argparse.Namespace) -> int:
     """Price the phase, and once more with what `--set` changes."""
     from minidsv3.cli.terminal import print_json
     from minidsv3.cost import phase_bill
-    from minidsv3.cost.scenarios import changed_sums
-    from minidsv3.cost.what_if import compare
     from minidsv3.hardware import load_hardware, with_values
 
     if args.rows < 1:
@@ -76,6 +74,9 @@ def phase_main(args: argparse.Namespace) -> int:
     before = phase_bill(config, hardware, deployment, label)
     found = None
     if args.set:
+        from minidsv3.cost.scenarios import changed_sums
+        from minidsv3.cost.what_if import compare
+
         machine = with_values(hardware, values)
         after = phase_bill(config, machine, _changed_layout(deployment, layout), label)
         found = compare(before, after, errors=changed_sums(hardware, machine))

@@ -5,8 +5,10 @@ trace, rates from the hardware file, so there is one truth about each. `rows_of(
 the rows of a model that never ran, `phase_bill` prices one GPU of its deployment. Closed forms are the same
 counts written as arithmetic; tests hold traces, rows and closed forms equal, number for number.
 
-Does: counts, rates, bills, what-ifs, published figures recomputed. Does not: run a model, draw
-(`minidsv3.show`).
+Handed out here is what a bill needs; figures, memory, training runs, comparisons and the co-design table are
+imported from their own pages (`minidsv3.cost.published` and so on), so that a bill does not wait for them.
+
+Does: counts, rates, bills, what-ifs, published figures recomputed. Does not: run a model, draw.
 
     >>> from minidsv3.config import ModelConfig
     >>> kv_bytes_per_token(ModelConfig.preset("v3"))
@@ -22,11 +24,7 @@ from minidsv3.cost.closed_form import (
     prefill_work,
     training_work,
 )
-from minidsv3.cost.co_design import co_design
-from minidsv3.cost.compare import Contender, contender, contenders
-from minidsv3.cost.dense import DenseConfig, load_dense
 from minidsv3.cost.deployment import Deployment, default_deployment, deployment_names, load_deployment
-from minidsv3.cost.memory import activation_bytes, state_bytes, training_memory
 from minidsv3.cost.per_token import (
     kv_bytes_grouped,
     kv_bytes_mha,
@@ -35,58 +33,41 @@ from minidsv3.cost.per_token import (
     training_flops_per_token,
 )
 from minidsv3.cost.phase_bill import PhaseBill, phase_bill
-from minidsv3.cost.published import Figure, Recomputed, figures, recompute
 from minidsv3.cost.rates import Rates, rates
 from minidsv3.cost.rows import rows_of
 from minidsv3.cost.scenarios import Scenario, scenario_named, scenario_names, what_if
-from minidsv3.cost.training_run import TrainingRun, load_run
 from minidsv3.cost.what_if import Comparison, Effect
 from minidsv3.cost.work import Work
 
 __all__ = [
     "Bill",
     "Comparison",
-    "Contender",
-    "DenseConfig",
     "Deployment",
     "Effect",
-    "Figure",
     "Line",
     "OpTotal",
     "PhaseBill",
     "Rates",
-    "Recomputed",
     "Scenario",
     "Total",
-    "TrainingRun",
     "Work",
-    "activation_bytes",
     "bill",
-    "co_design",
-    "contender",
-    "contenders",
     "decode_absorbed_work",
     "decode_naive_work",
     "default_deployment",
     "deployment_names",
-    "figures",
     "kv_bytes_grouped",
     "kv_bytes_mha",
     "kv_bytes_mqa",
     "kv_bytes_per_token",
-    "load_dense",
     "load_deployment",
-    "load_run",
     "phase_bill",
     "prefill_work",
     "rates",
-    "recompute",
     "rows_of",
     "scenario_named",
     "scenario_names",
-    "state_bytes",
     "training_flops_per_token",
-    "training_memory",
     "training_work",
     "what_if",
 ]
