@@ -21,7 +21,9 @@ from minidsv3.cli.show import Subject, present
 
 if TYPE_CHECKING:
     from minidsv3.config import ModelConfig
+    from minidsv3.cost.scenarios import Beyond
     from minidsv3.hardware import Hardware
+    from minidsv3.show.what_if_table import WhatIf
 
 __all__ = ["SUBJECTS"]
 
@@ -38,16 +40,36 @@ def _what_if_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _what_ifs(args: argparse.Namespace) -> int:
-    from minidsv3.cost.scenarios import beyond, scenario_named, scenario_names, what_if
+    from minidsv3.cost.scenarios import scenario_named, what_if
     from minidsv3.show.what_if_table import WhatIf, WhatIfCard, WhatIfList, what_ifs_json
 
     (config, title), hardware = _config(args.model), _hardware(args.hardware)
-    names = [args.name] if args.name else scenario_names()
-    scenarios = [scenario_named(name) for name in names]
-    priced = [WhatIf(one, what_if(config, one, hardware, args.deployment, title)) for one in scenarios]
     if args.name:
-        return present(args, f"what-ifs {args.name}", WhatIfCard(priced[0]), what_ifs_json(priced, ()))
-    return present(args, "what-ifs", WhatIfList(priced, beyond()), what_ifs_json(priced, beyond()))
+        scenario = scenario_named(args.name)
+        one = WhatIf(scenario, what_if(config, scenario, hardware, args.deployment, title))
+        return present(args, f"what-ifs {args.name}", WhatIfCard(one), what_ifs_json([one], ()))
+    priced, left = _every_what_if(config, title, hardware, args.deployment)
+    return present(args, "what-ifs", WhatIfList(priced, left), what_ifs_json(priced, left))
+
+
+def _every_what_if(
+    config: "ModelConfig", title: str, hardware: "Hardware | None", deployment: str | None
+) -> "tuple[list[WhatIf], list[Beyond]]":
+    """Those that a model on a machine can be priced for; the others with the reason; ValueError if none."""
+    from minidsv3.cost.scenarios import Beyond, beyond, scenario_named, scenario_names, what_if
+    from minidsv3.show.what_if_table import WhatIf
+
+    priced, left = [], list(beyond())
+    for scenario in map(scenario_named, scenario_names()):
+        try:
+            found = what_if(config, scenario, hardware, deployment, title)
+        except ValueError as error:
+            left.append(Beyond(scenario.name, scenario.source, str(error)))
+        else:
+            priced.append(WhatIf(scenario, found))
+    if not priced:
+        raise ValueError(f"expected a model and a machine that a what-if can be priced for: {left[-1].why}")
+    return priced, left
 
 
 def _config(name: str) -> "tuple[ModelConfig, str]":

@@ -88,7 +88,11 @@ class PhaseBill:
         return _bound(line for line in self.bill.lines if line.phase == "communication")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, the lines of the bill left out."""
+        """Plain values for JSON: the fields and properties above by their names, seconds and bytes.
+
+        deployment: its fields. bill: as `Bill.to_dict`, its lines left out. ridges: FLOP a byte by format.
+        dollars_a_million_tokens: `dollars`. profile: what was measured, where the deployment has it.
+        """
         said: dict[str, Any] = {
             "schema": "minidsv3.phase_bill/1",
             "model": self.model,

@@ -217,7 +217,7 @@ class WhatIfList:
         yield Text()
         yield self._measured()
         if self.beyond:
-            yield Text("\nwishes that no bill can express", "bold")
+            yield Text("\nnot priced", "bold")
         for one in self.beyond:
             yield Text(f"- {one.wish}: {one.why}")
         yield Text(LEGEND, "dim")

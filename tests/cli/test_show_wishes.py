@@ -26,6 +26,18 @@ def test_all_what_ifs(capsys: pytest.CaptureFixture[str]) -> None:
     assert said["beyond"]
 
 
+def test_what_cannot_be_priced_is_listed_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    """V2's 160 experts do not divide among 64 GPUs, but among prefill's 32."""
+    said = asked(capsys, "what-ifs", "--model", "v2")
+    priced = {row["scenario"]["name"] for row in said["what_ifs"]}
+    left = {row["wish"]: row["why"] for row in said["beyond"]}
+    assert "fused-cast" in priced
+    assert priced | set(left) >= set(scenario_names())
+    assert "expected experts divisible among 64 GPUs, got 160" in left["co-processor"]
+    assert main(["show", "what-ifs", "--hardware", "a100"]) == 2
+    assert "chip.peak.fp8" in capsys.readouterr().err
+
+
 def test_one_what_if_with_its_figures(capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = asked(capsys, "what-ifs", "logfmt")["what_ifs"]  # type: ignore[misc]
     totals = {effect["name"]: effect for effect in row["totals"]}
