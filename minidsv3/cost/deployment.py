@@ -219,7 +219,7 @@ def _read(text: str, like: Any) -> Any:
     if isinstance(like, int):
         return int(text) if text.strip().lstrip("-").isdigit() else text
     if isinstance(like, tuple):
-        return tuple(word.strip() for word in text.split(",") if word.strip())
+        return tuple(word.strip() for word in text.split(",") if word.strip() not in ("", "none"))
     return text.strip()
 
 

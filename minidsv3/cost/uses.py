@@ -20,17 +20,19 @@ Next: minidsv3.cost.rows
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from minidsv3.config import ModelConfig
+from minidsv3.config import ModelConfig, near
 from minidsv3.cost.deployment import Deployment
-from minidsv3.machine import Precision, load_precision, look_up
+from minidsv3.machine import Precision, catalogue, load_precision, look_up
 from minidsv3.machine.primitives import QUERY_BLOCK
 
 __all__ = ["Batch", "Loads", "Segment", "Use", "batch_of", "segments"]
 
 Shape = tuple[int, ...]
 Loads = Sequence[Sequence[int]]
+MOST_LAYERS = 10_000  # a bill has a line for each
 
 
 class Use(NamedTuple):
@@ -92,6 +94,14 @@ def _check(c: ModelConfig, d: Deployment) -> None:
         raise ValueError(
             f"deployment {d.name}: expected length > {c.n_mtp_layers} MTP modules, got {d.length}"
         )
+    for pattern in d.recompute:
+        if not any(fnmatchcase(op, pattern) for op in catalogue()):
+            raise ValueError(
+                f"deployment {d.name}: expected recompute to name ops, or none, got {pattern!r}: "
+                f"{near(pattern, list(catalogue()))}"
+            )
+    if c.n_layers > MOST_LAYERS:
+        raise ValueError(f"expected at most {MOST_LAYERS} layers to list, got {c.n_layers}")
     if d.pipeline > c.n_layers:
         raise ValueError(
             f"deployment {d.name}: expected pipeline at most {c.n_layers}, the model's layers, "

@@ -121,6 +121,12 @@ def test_set_changes_the_deployment_too(capsys: pytest.CaptureFixture[str]) -> N
     assert two["communication_seconds"] == pytest.approx(said["communication_seconds"] * 40 / 50)
 
 
+def test_nothing_computed_again(capsys: pytest.CaptureFixture[str]) -> None:
+    said = json_of(["bill", "--phase", "train", "--set", "deployment.recompute=none"], capsys)
+    assert said["deployment"]["recompute"] == []
+    assert said["compute_seconds"] < said["before"]["compute_seconds"]
+
+
 def test_options_change_the_deployment(capsys: pytest.CaptureFixture[str]) -> None:
     said = json_of(["bill", "--phase", "decode", "--batch", "32", "--seq", "1000", "--precision", "bf16",
                     "--attention", "naive"], capsys)  # fmt: skip
@@ -247,6 +253,10 @@ def test_set_prices_traced_steps_again(capsys: pytest.CaptureFixture[str]) -> No
         (["--phase", "decode", "--set", "deployment.phase=train"], "got deployment.phase: ask with --phase"),
         (["--phase", "decode", "--model", "v3", "--preset", "v2"], "expected --preset or --model, got both"),
         (["--rows", "0"], "expected --rows >= 1, got 0"),
+        (
+            ["--phase", "train", "--set", "deployment.recompute=mla.q_upp"],
+            "none, got 'mla.q_upp': did you",
+        ),
         (["--phase", "decode", "--set", "deployment.sequences"], "expected deployment.FIELD=VALUE, such as"),
         (["--set", "deployment.sequences=3"], "what runs here has no deployment"),
         (
