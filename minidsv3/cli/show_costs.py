@@ -113,36 +113,30 @@ def _priced(args: argparse.Namespace) -> "PhaseBill":
     return phase_bill(config, _hardware(args), _deployment(args), label)
 
 
-def _changes(args: argparse.Namespace) -> list[str]:
-    """What is changed, each with its unit."""
-    from minidsv3.cli.bill_phase import LAYOUT, changes_of
-    from minidsv3.hardware import load_hardware, spelled
-
-    values, layout = changes_of(args.set)
-    fields = [f"{LAYOUT}{field}={value}" for field, value in layout.items()]
-    return [*spelled(load_hardware(args.hardware), values), *fields]
-
-
 def _asked(args: argparse.Namespace, subject: str, *more: str) -> str:
     """The subject and what was asked of it: a picture's title."""
-    return " ".join([subject, str(args.model), *more, "on", str(args.hardware), *_changes(args)])
+    from minidsv3.cli.bill_phase import spelled_changes
+
+    return " ".join([subject, str(args.model), *more, "on", str(args.hardware), *spelled_changes(args)])
 
 
 def _page(
     args: argparse.Namespace, title: str, picture: "RenderableType", deployment: "Deployment", *remarks: str
 ) -> "RenderableType":
     """The picture under what it is about, above what it needs to be read with."""
+    from minidsv3.cli.bill_phase import spelled_changes
     from minidsv3.show.measurements import Page
+    from minidsv3.show.phase_page import layout
 
-    said = [f"what if: {change}" for change in _changes(args)]
-    return Page(
-        f"{title}, {deployment.phase}", {deployment.title or deployment.name: picture}, [*remarks, *said]
-    )
+    said = [f"what if: {change}" for change in spelled_changes(args)]
+    return Page(f"{title}, {deployment.phase}", {layout(deployment): picture}, [*remarks, *said])
 
 
 def _facts(args: argparse.Namespace, deployment: "Deployment | None" = None) -> dict[str, object]:
     """The question, for JSON."""
-    facts = {"model": args.model, "hardware": args.hardware, "set": _changes(args)}
+    from minidsv3.cli.bill_phase import spelled_changes
+
+    facts = {"model": args.model, "hardware": args.hardware, "set": spelled_changes(args)}
     return facts | ({"phase": deployment.phase, "deployment": deployment.name} if deployment else {})
 
 
@@ -179,7 +173,7 @@ def _waterfall(args: argparse.Namespace) -> int:
 
 
 def _kv(args: argparse.Namespace) -> int:
-    from minidsv3.cli.bill_phase import named_config
+    from minidsv3.cli.bill_phase import named_config, spelled_changes
     from minidsv3.cli.show_needle import grid
     from minidsv3.show.kv_growth import KVGrowth
     from minidsv3.show.measurements import Page
@@ -192,7 +186,7 @@ def _kv(args: argparse.Namespace) -> int:
         models, lengths, int(hardware["chip.hbm.capacity"].si), f"memory of the {hardware.name}"
     )
     remarks = [f"{label} reads at most {config.max_seq_len:,} positions"]
-    remarks += [f"what if: {change}" for change in _changes(args)]
+    remarks += [f"what if: {change}" for change in spelled_changes(args)]
     said = {"bytes_a_token": models, "lengths": lengths, "capacity": picture.capacity}
     said |= {"tokens_that_fit": {name: picture.fits(name) for name in models}}
     page = Page("the KV cache, in BF16", {"one sequence, by its length": picture}, remarks)

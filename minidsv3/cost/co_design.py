@@ -24,12 +24,13 @@ from importlib import resources
 from typing import Any
 
 from minidsv3.config import ModelConfig, near
+from minidsv3.cost.copies import copies_sent
 from minidsv3.cost.deployment import Sourced, default_deployment, with_fields
 from minidsv3.cost.networks import multi_plane_fat_tree, three_layer_fat_tree
 from minidsv3.cost.per_token import kv_bytes_mha, kv_bytes_per_token, training_flops_per_token
 from minidsv3.cost.phase_bill import PhaseBill, phase_bill
 from minidsv3.cost.row_changes import operand_bytes
-from minidsv3.cost.rows import copies_sent, rows_of
+from minidsv3.cost.rows import rows_of
 from minidsv3.cost.scenarios import Scenario, scenario_named, what_if
 from minidsv3.cost.serving import seconds_to_read, speculative_speedup
 from minidsv3.cost.what_if import Effect

@@ -35,7 +35,7 @@ from minidsv3.machine.catalogue import primitives
 from minidsv3.machine.operands import Stored, backward_operands, forward_operands
 from minidsv3.machine.trace import backward_rows, forward_row
 
-__all__ = ["copies_sent", "rows_of"]
+__all__ = ["rows_of"]
 
 # what lies in memory under a symbol, where it is no number of the model's precision
 DTYPES = {"t": "int64", "chosen": "int64", "kept groups": "int64", "rotation": "complex64"}

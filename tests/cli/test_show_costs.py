@@ -185,3 +185,10 @@ def test_a_file_s_title_says_what_was_asked(words: list[str], title: str, tmp_pa
 def test_refusals(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_changed_layout_has_no_title_of_another(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "waterfall", "--phase", "decode", "--set", "deployment.sequences=64"]) == 0
+    text = capsys.readouterr().out
+    assert "as decode, but sequences 64 instead of 128" in text
+    assert "128 requests" not in text

@@ -15,10 +15,11 @@ from model_cases import CASES, MIDDLE, NANO, V2, counted
 from minidsv3.cluster.traffic import Placement, count, even_sources
 from minidsv3.config import ModelConfig
 from minidsv3.cost.closed_form import decode_absorbed_work, decode_naive_work, prefill_work, training_work
+from minidsv3.cost.copies import copies_sent
 from minidsv3.cost.deployment import Deployment, alone, deployment_names, load_deployment, with_fields
 from minidsv3.cost.expert_parallel import expected_distinct_nodes
 from minidsv3.cost.per_token import kv_bytes_per_token
-from minidsv3.cost.rows import copies_sent, rows_of
+from minidsv3.cost.rows import rows_of
 from minidsv3.cost.work import Work
 from minidsv3.interpreter import Model
 from minidsv3.machine import Machine, Trace
