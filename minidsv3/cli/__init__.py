@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 __all__ = ["COMMANDS", "EnvironmentProblem", "Parser", "main"]
 
@@ -36,6 +36,14 @@ COMMANDS = {
     "lesson": "list and play the lessons",
     "check": "check an exercise",
 }
+
+
+SETTINGS = {
+    "--screen-reader": ("MINIDSV3_SCREEN_READER", "words in place of pictures, nothing drawn again in place"),
+    "--no-color": ("NO_COLOR", "no colour"),
+    "--width": ("COLUMNS", "columns to draw for"),
+}
+NARROWEST = 20  # columns; pictures are made for 60 and more
 
 
 class EnvironmentProblem(Exception):
@@ -59,10 +67,34 @@ def _top_parser() -> Parser:
         epilog=f"commands:\n{table}\n\nexamples:\n  minidsv3 run\n  minidsv3 ops mla.kv_down\n"
         "  minidsv3 lesson run 00\n\n`minidsv3 COMMAND --help` tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="minidsv3 [--version] COMMAND ...",
+        usage="minidsv3 [--version] [--screen-reader] [--no-color] [--width N] COMMAND ...",
     )
     parser.add_argument("--version", action="store_true", help="print the version")
+    for name, (variable, told) in SETTINGS.items():
+        parser.add_argument(name, **_kind(variable), help=f"{told}, as {variable} does")
     return parser
+
+
+def _kind(variable: str) -> dict[str, Any]:
+    return {"metavar": "N"} if variable == "COLUMNS" else {"action": "store_true"}
+
+
+def _settle(words: list[str]) -> list[str]:
+    """Put the options in front of the command into the environment, where they are read  ->  the rest."""
+    while words and (name := words[0].partition("=")[0]) in SETTINGS:
+        first, *words = words
+        variable, _ = SETTINGS[name]
+        value = "1"
+        if variable == "COLUMNS":
+            value, words = (
+                (first.partition("=")[2], words) if "=" in first else ((words or [""])[0], words[1:])
+            )
+            if not value.isdecimal() or int(value) < NARROWEST:
+                raise ValueError(f"expected --width and columns from {NARROWEST} on, got {value!r}")
+        elif "=" in first:
+            raise ValueError(f"expected {name} without a value, got {first!r}")
+        os.environ[variable] = value
+    return words
 
 
 def _command_parser(name: str) -> tuple[Parser, object]:
@@ -110,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    words = _settle(words)
     if not words or words[0] in ("-h", "--help"):
         _top_parser().print_help()
         return 0

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from minidsv3.cli import main
+
 pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
 
 
@@ -56,3 +58,28 @@ def test_others_get_lines(tiny_run: list[str], tmp_path: Path, environment: dict
 def test_no_color_leaves_no_colour(tiny_run: list[str], tmp_path: Path) -> None:
     said = said_on_terminal([*tiny_run, "--steps", "2", "--out", str(tmp_path / "run")], NO_COLOR="1")
     assert "\x1b[3" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "value"),
+    [
+        (["--width", "60"], "COLUMNS", "60"),
+        (["--width=72"], "COLUMNS", "72"),
+        (["--no-color"], "NO_COLOR", "1"),
+        (["--screen-reader"], "MINIDSV3_SCREEN_READER", "1"),
+    ],
+)
+def test_options_in_front_of_the_command_reach_it(
+    words: list[str], variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "before")  # so that what the command sets goes away again
+    assert main([*words, "ops", "mla.out"]) == 0
+    assert os.environ[variable] == value
+
+
+@pytest.mark.parametrize("words", [["--width"], ["--width", "wide"], ["--width=3"], ["--no-color=yes"]])
+def test_options_in_front_of_the_command_that_make_no_sense(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "ops"]) == 2
+    assert "expected" in capsys.readouterr().err
