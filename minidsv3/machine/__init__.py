@@ -31,10 +31,11 @@ from minidsv3.machine.catalogue import Op, catalogue, look_up, symbols
 from minidsv3.machine.precision import Precision, load_precision, precision_names
 from minidsv3.machine.rounding import ACCUMULATE, Rounding, place_of
 from minidsv3.machine.trace import Recorder, Row, Trace
+from minidsv3.machine.watch import Event, Watch, watched, watching
 
 __all__ = [
-    "Machine", "Op", "Policy", "Precision", "Row", "RowBlocks", "Stack", "Trace", "catalogue",
-    "load_precision", "look_up", "precision_names", "symbols",
+    "Event", "Machine", "Op", "Policy", "Precision", "Row", "RowBlocks", "Stack", "Trace", "Watch",
+    "catalogue", "load_precision", "look_up", "precision_names", "symbols", "watched",
 ]  # fmt: skip
 
 Policy = Callable[[str, Callable[..., Any]], Callable[..., Any]]
@@ -50,7 +51,8 @@ class Machine:
     to FP32; "hardware", these partial sums by the tensor core, bit by bit.
     block: width of FP8 tiles and blocks; if not given, the model's config says it.
     policy: wraps every primitive (what-ifs). trace: write one row per primitive to `.trace`; keep: op
-    patterns whose values the rows hold. dtype: "float32" or "float64", the format parameters are taken in.
+    patterns whose values the rows hold. watch: is told of every primitive with its arrays, and may change the
+    result (`minidsv3.machine.watch`); such a machine traces. dtype: "float32" or "float64", of parameters.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Machine:
         policy: Policy | None = None,
         accumulate: str = "ideal",
         block: int | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.recipe = precision if isinstance(precision, Precision) else load_precision(precision)
         if dtype not in ("float32", "float64"):
@@ -83,7 +86,9 @@ class Machine:
         self.recomputing = False  # a forward primitive runs in the backward
         self._hardware = hardware
         self._rounding = Rounding(self.recipe, self, accumulate) if self.recipe.rounds else None
-        self._recorder = Recorder(self, [keep] if isinstance(keep, str) else keep) if trace else None
+        watch = watch or (watching() if trace else None)
+        patterns = [keep] if isinstance(keep, str) else keep
+        self._recorder = Recorder(self, patterns, watch) if trace or watch else None
         rounding = self._rounding.wrap if self._rounding else None
         wraps = (rounding, policy, self._recorder.wrap if self._recorder else None)
         self._wraps = [wrap for wrap in wraps if wrap is not None]  # from the inside out

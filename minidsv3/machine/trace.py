@@ -13,7 +13,7 @@ Does: rows, sums, filters by pattern, plain dictionaries for JSON. Does not: pri
     >>> Trace([row, replace(row, times=5)]).matrix_flops
     600
 
-Next: minidsv3.machine.parallel
+Next: minidsv3.machine.watch
 """
 
 import fnmatch
@@ -31,6 +31,7 @@ from minidsv3.machine.operands import Stored, backward_operands, forward_operand
 from minidsv3.machine.precision import Precision
 from minidsv3.machine.primitives import Array
 from minidsv3.machine.signature import Sizes
+from minidsv3.machine.watch import Watch, operands, report
 
 __all__ = ["Row", "Trace", "backward_rows", "forward_row"]
 
@@ -130,12 +131,13 @@ class Place(Protocol):
 
 
 class Recorder:
-    """Turns primitives into primitives that write rows. Belongs to one machine."""
+    """Turns primitives into primitives that write rows, and tell `watch` of them. Belongs to one machine."""
 
-    def __init__(self, owner: Place, keep: Iterable[str] = ()) -> None:
+    def __init__(self, owner: Place, keep: Iterable[str] = (), watch: Watch | None = None) -> None:
         self.rows = Trace()
         self.owner = owner
         self.keep = tuple(keep)
+        self.watch = watch
 
     def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The primitive (or backward) `name`, which also records."""
@@ -143,7 +145,7 @@ class Recorder:
 
         backward = name.endswith("_backward")
         if name.startswith("grouped_"):
-            return self._wrap_grouped(function, backward)
+            return self._wrap_grouped(name, function, backward)
 
         def recorded(*args: Any, at: str = "", **options: Any) -> Any:
             op = look_up(at)
@@ -151,7 +153,8 @@ class Recorder:
             shapes, formats = [a.shape for a in arrays], [_format(a) for a in arrays]
             # before it runs, so that a shape that does not fit is named by its symbol and not by NumPy
             sizes = {} if backward else op.signature.bind(shapes, op.symbols)
-            start = perf_counter()
+            inputs = operands(op, name, args) if self.watch else ()
+            start, written = perf_counter(), len(self.rows)
             out = function(*args, at=at, **options)
             seconds = perf_counter() - start
             if name in QUIET and out is args[0]:
@@ -160,11 +163,11 @@ class Recorder:
                 self._record_backward(op, _backward_operands(op, args, out), seconds)
             else:
                 self._record(op, sizes, shapes, formats, out[0] if isinstance(out, tuple) else out, seconds)
-            return out
+            return self._told(op, name, inputs, out, written)
 
         return recorded
 
-    def _wrap_grouped(self, function: Callable[..., Any], backward: bool) -> Callable[..., Any]:
+    def _wrap_grouped(self, name: str, function: Callable[..., Any], backward: bool) -> Callable[..., Any]:
         """A product of every expert with its own rows: a row for each, as if each ran by itself."""
         from time import perf_counter
 
@@ -178,18 +181,28 @@ class Recorder:
             for self.owner.expert, (first, last) in enumerate(pairwise(bounds)):
                 factors = [x[first:last], W[self.owner.expert]]
                 shapes = [a.shape for a in factors]
-                seconds = each * (last - first)
+                seconds, written = each * (last - first), len(self.rows)
                 if first < last and backward:
                     gradient = (d_y[0][first:last].shape, d_y[0].dtype.name)
-                    operands = [(a.shape, a.dtype.name) for a in factors]
-                    self._record_backward(op, [*operands, gradient], seconds)
+                    forward = [(a.shape, a.dtype.name) for a in factors]
+                    self._record_backward(op, [*forward, gradient], seconds)
                 elif first < last:
                     sizes = op.signature.bind(shapes, op.symbols)
                     self._record(op, sizes, shapes, list(map(_format, factors)), out[first:last], seconds)
+                if first < last and self.watch:
+                    mine = [*(d[first:last] for d in d_y), *factors]
+                    here = (out[0][first:last], out[1][self.owner.expert]) if backward else out[first:last]
+                    self._told(op, name, operands(op, name, mine), here, written)
             self.owner.expert = None
             return out
 
         return recorded
+
+    def _told(self, op: Op, name: str, inputs: tuple[Any, ...], out: Any, written: int) -> Any:
+        """What a primitive gave, once the watch has seen it.  written: rows there were before."""
+        if self.watch is None:
+            return out
+        return report(self.watch, op, name, inputs, out, self.rows[written:])
 
     def _record(
         self,
