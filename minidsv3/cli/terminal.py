@@ -1,7 +1,7 @@
 """Where words go: results to stdout, talk to stderr, one JSON object instead of text where that is asked for.
 
-rich reads NO_COLOR, FORCE_COLOR, COLUMNS and TERM. Characters that the encoding has not are written as
-escapes instead of stopping the program. A dashboard is drawn in place only on a terminal that can do it,
+rich reads NO_COLOR, FORCE_COLOR, COLUMNS and TERM. Characters that the encoding has not are written as their
+twins in ASCII instead of stopping the program. A dashboard is drawn in place only on a terminal that can do it
 and never with MINIDSV3_SCREEN_READER set, where lines of text serve better.
 
 Does: consoles, JSON. Does not: decide what is said.
@@ -19,6 +19,8 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
+from minidsv3.show.forms import protected
+
 FILE_COLUMNS = 120  # of a table in a file or a pipe
 
 __all__ = ["draws_in_place", "print_json", "reads_aloud", "results", "talk", "word"]
@@ -35,8 +37,7 @@ def talk() -> Console:
 
 
 def _console(file: TextIO) -> Console:
-    if hasattr(file, "reconfigure"):
-        file.reconfigure(errors="backslashreplace")
+    file = protected(file)
     unknown = not file.isatty() and not os.environ.get("COLUMNS")
     width = FILE_COLUMNS if unknown else None
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False, soft_wrap=unknown)

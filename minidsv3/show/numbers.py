@@ -13,7 +13,7 @@ Does: turn numbers into short ASCII text. Does not: round anything that is compu
     >>> number(0.3125), number(2.0**-133), number(float("nan")), percent(0.000554), signed_percent(-0.04)
     ('0.3125', '9.18355e-41', 'NaN', '0.055 %', '-4.0 %')
 
-Next: minidsv3.show.chart
+Next: minidsv3.show.forms
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The other forms of a picture: plain text of a given width, and an SVG that stands on its own.
 
 rich's SVG asks a server for its fonts and has no words for those who cannot see it. Here the fonts are the
-reader's own monospaced ones, and `role`, `<title>` and `<desc>` are added, the latter being the picture's
-text form. The bytes are a function of the picture and nothing else.
+reader's own monospaced ones, and `role`, `<title>` and `<desc>` are added, the latter being the
+picture in words or as text. The bytes are a function of the picture and nothing else.
 
 Does: render renderables off screen. Does not: write files.
 
@@ -18,41 +18,29 @@ Next: minidsv3.learn
 import io
 import re
 from html import escape
-from typing import Any
 
 from rich.console import Console, RenderableType
 
-__all__ = ["plain_text", "svg_text"]
+from minidsv3.show.forms import PLAIN, in_words, off_screen
+
+__all__ = ["in_words", "plain_text", "svg_text"]
 
 FONTS = 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace'
-# text is text, and the reader's environment changes nothing
-PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "emoji": False, "_environ": {}}
-
-
-class _Encoded(io.StringIO):
-    """A text file that claims an encoding, by which rich chooses its alphabet."""
-
-    def __init__(self, encoding: str) -> None:
-        super().__init__()
-        self._encoding = encoding
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        return self._encoding
 
 
 def plain_text(picture: RenderableType, width: int = 100, ascii_only: bool = False) -> str:
     """The picture without colour, lines without trailing spaces."""
-    file = _Encoded("ascii" if ascii_only else "utf-8")
-    console = Console(
-        file=file, width=width, color_system=None, force_terminal=False, legacy_windows=False, **PLAIN
-    )
-    console.print(picture)
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).rstrip("\n")
+    return off_screen(picture, width, "ascii" if ascii_only else "utf-8")
 
 
-def svg_text(picture: RenderableType, title: str, width: int = 100, description: str = "") -> str:
-    """The picture as SVG.  description: for those who hear it; the text form if not given."""
+def svg_text(
+    picture: RenderableType, title: str, width: int = 100, description: str = "", name: str = "minidsv3"
+) -> str:
+    """The picture as SVG.
+
+    description: for those who hear it; the text form if not given.  name: in front of all its ids and
+    classes; pictures on one page need different ones.
+    """
     console = Console(
         file=io.StringIO(),
         record=True,
@@ -63,12 +51,12 @@ def svg_text(picture: RenderableType, title: str, width: int = 100, description:
         **PLAIN,
     )
     console.print(picture)
-    svg = console.export_svg(title=title, unique_id="minidsv3")
+    svg = console.export_svg(title=title, unique_id=name)
     svg = re.sub(r"@font-face\s*\{.*?\}\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family:[^;]*;", f"font-family: {FONTS};", svg)
     said = escape(description or plain_text(picture, width), quote=False)
-    head = 'xml:space="preserve" role="img" aria-describedby="minidsv3-about">\n'  # spaces in front count
+    head = f'xml:space="preserve" role="img" aria-describedby="{name}-about">\n'  # spaces in front count
     head += f"<title>{escape(title)}</title>\n"
-    head += f'<desc id="minidsv3-about">{said}</desc>'
+    head += f'<desc id="{name}-about">{said}</desc>'
     svg = re.sub(r"(<svg\b[^>]*)>", lambda found: f"{found[1]} {head}", svg, count=1)
     return re.sub(r"\s*<!--.*?-->", "", svg, flags=re.DOTALL) + ("" if svg.endswith("\n") else "\n")
