@@ -12,7 +12,7 @@ and CPU limits need POSIX, memory also Linux (macOS does not enforce it); the wa
     >>> run("minidsv3.learn.sandbox:echo", {"say": "hello"}).messages
     [{'say': 'hello'}]
 
-Next: minidsv3.learn.properties
+Next: minidsv3.learn.child_values
 """
 
 import contextlib
