@@ -1,113 +1,193 @@
-"""Check an exercise: the student's source goes into the sandbox, a `CheckResult` comes back.
+"""Check an exercise: the student's functions answer from their process, the judging happens here.
 
-The messages of the child are not trusted as they come: a run passes only if it came to its end, announced
-its checks once, and sent one outcome for each of them in that order, none of them failed. Anything else is
-a fail, with the reason in words. The counterexample is saved as `counterexample.npz` beside the student's
-file, and `replay` runs the failing property on it once more.
+First the file has to load and define its functions; then come the properties of the lesson's `check.py`, by
+stage: shape, value, gradient, cost. The first that fails ends the chain, and the later ones are skipped; with
+`every`, as for grading, the others of its stage are still tried. Nothing that the student's process says of
+itself makes a pass: it only hands over values. The counterexample is saved as `counterexample.npz` beside
+the student's file, and `replay` judges it once more.
 
-Does: run, judge the answer, save. Does not: import Hypothesis (the child does), print.
+Does: run the chain, fill in a `CheckResult`, save. Does not: print. Hypothesis is imported once the student's
+process is under way, since both take a moment to start.
 
     >>> from minidsv3.learn.exercises import find_lesson
     >>> result = check(find_lesson("00"), "def softmax(scores):\\n    return scores[0]\\n")
-    >>> result.passed, result.failed.name, result.counterexample.inputs["scores"].tolist()
+    >>> result.passed, result.failed.stage, result.counterexample.inputs["scores"].tolist()
     (False, 'shape', [[0.0]])
 
-Next: minidsv3.cli
+Next: minidsv3.learn.authoring
 """
 
+from __future__ import annotations
+
+import contextlib
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minidsv3.learn.exercises import Lesson
-from minidsv3.learn.result import CheckResult, Counterexample, Outcome, equation_card, pack, unpack
-from minidsv3.learn.sandbox import Finished, Limits, run
+from minidsv3.learn.exercises import Lesson, find_lesson, student_file
+from minidsv3.learn.result import CheckResult, Counterexample, Outcome, equation_card
+from minidsv3.learn.session import Ended, Limits, Warm
+from minidsv3.learn.student import StudentCode
 from minidsv3.machine import look_up
 
-__all__ = ["COUNTEREXAMPLE", "check", "hint", "load_counterexample", "save_counterexample"]
+if TYPE_CHECKING:
+    from minidsv3.learn.falsify import Failure
+    from minidsv3.learn.properties import Property
+
+__all__ = [
+    "COUNTEREXAMPLE",
+    "assert_passes",
+    "check",
+    "load_counterexample",
+    "load_properties",
+    "save_counterexample",
+]
 
 COUNTEREXAMPLE = "counterexample.npz"
-JOB = "minidsv3.learn.chain:run_chain"
-Message = dict[str, Any]
+Inputs = dict[str, np.ndarray[Any, Any]]
 
 
 def check(
     lesson: Lesson,
     source: str,
+    *,
+    worker: Warm | None = None,
     limits: Limits | None = None,
-    replay: tuple[str, dict[str, np.ndarray[Any, Any]]] | None = None,
+    replay: tuple[str, Inputs] | None = None,
+    seed: int | None = None,
+    larger: int = 0,
+    every: bool = False,
 ) -> CheckResult:
     """Check a student's source.
 
-    replay: a property's name and inputs to call it on; nothing is searched then.
+    worker: a process kept warm, from which sessions open quickly; a fresh one if none is given
+    replay: a property's name and inputs to judge it on; nothing is searched then
+    seed, larger: other draws, and axes up to so many elements longer  every: all properties of a stage
     """
-    request: Message = {
-        "source": source,
-        "function": lesson.function,
-        "check": str(lesson.folder / "check.py"),
-        "replay": replay and {"property": replay[0], "inputs": {k: pack(a) for k, a in replay[1].items()}},
-    }
-    finished = run(JOB, request, limits)
-    outcomes, failure, problem = _read(finished)
-    passed = problem is None and bool(outcomes) and failure is None
+    start = monotonic()
+    with contextlib.ExitStack() as stack:
+        warm = worker or stack.enter_context(Warm())
+        code = stack.enter_context(StudentCode(warm, lesson, source, limits))
+        outcomes, found = [_loads(code)], {}
+        held, output = _session_words(code)
+        checks = load_properties(lesson)
+        if replay:
+            checks = _named(checks, replay[0])
+        for outcome, failure in _chain(checks, code, outcomes[0], replay, seed or 0, larger, every):
+            outcomes.append(outcome)
+            found |= {outcome.name: failure} if failure else {}
+        score = code.score
+    failure = next(iter(found.values()), None)
+    passed = all(outcome.status == "passed" for outcome in outcomes)
     return CheckResult(
         exercise=lesson.id,
         title=lesson.title,
         outcomes=tuple(outcomes),
-        problem=problem,
+        problem=None,
         counterexample=_counterexample(failure),
+        counterexamples={name: shown for name, f in found.items() if (shown := _counterexample(f))},
         card=equation_card(look_up(lesson.op)),
-        hint=None if passed else hint(lesson, 1),
-        replay=f"minidsv3 check {lesson.id} --replay" if failure and failure["inputs"] else None,
+        hint=None if passed or not lesson.hints else (1, len(lesson.hints), lesson.hints[0]),
+        replay=f"minidsv3 check {lesson.id} --replay" if failure and failure.inputs else None,
         saved=None,
-        output=finished.output,
-        seconds=round(finished.seconds, 3),
+        output=output,
+        seconds=round(monotonic() - start, 3),
+        score=score,
+        limits_held=held,
     )
 
 
-def hint(lesson: Lesson, attempt: int) -> tuple[int, int, str] | None:
-    """Number, how many there are, and text of the hint for the n-th attempt, counted from 1."""
-    number = min(max(attempt, 1), len(lesson.hints))
-    return (number, len(lesson.hints), lesson.hints[number - 1]) if number else None
+# ---- the chain --------------------------------------------------------------------------------------------
 
 
-def _read(finished: Finished) -> tuple[list[Outcome], Message | None, str | None]:
-    """Outcomes of the whole chain, the failure, and the problem that makes the run invalid."""
-    announced = [message["checks"] for message in finished.messages if "checks" in message]
-    if len(announced) != 1:
-        return [], None, finished.problem or "sent no list of checks, or more than one"
-    came = [message for message in finished.messages if "outcome" in message]
-    outcomes: list[Outcome] = []
-    failure: Message | None = None
-    stopped = ""
-    for i, (name, sentence) in enumerate(announced[0]):
-        if stopped:
-            outcomes.append(Outcome(name, sentence, "skipped", f"because {stopped} failed"))
-        elif i < len(came) and came[i]["outcome"] == name:
-            failure = came[i]["failure"]
-            stopped = name if failure else ""
-            note = "" if failure is None else failure["note"]
-            outcomes.append(Outcome(name, sentence, "failed" if failure else "passed", note))
-        else:
-            stopped = name
-            outcomes.append(Outcome(name, sentence, "failed", finished.problem or "no outcome came back"))
-    done = sum(outcome.status != "skipped" for outcome in outcomes)
-    if finished.problem is None and len(came) != done:
-        return outcomes, failure, "sent another number of outcomes than checks"
-    return outcomes, failure, finished.problem
+def _loads(code: StudentCode) -> Outcome:
+    """Whether the file loads and defines its functions."""
+    start, names = monotonic(), code.lesson.functions
+    sentence = f"the file loads and defines {', '.join(names)}"
+    try:
+        problem = code.session.problem
+        missing = [name for name in names if name not in code.session.callables]
+    except Ended as ended:
+        problem, missing = str(ended), []
+    if not problem and missing:
+        problem = f"expected a function {missing[0]!r} in the file, found none"
+    status = "failed" if problem else "passed"
+    return Outcome("loads", sentence, status, problem or "", "loads", 0, round(monotonic() - start, 3))
 
 
-def _counterexample(failure: Message | None) -> Counterexample | None:
-    if not failure or not failure["inputs"]:
+def _session_words(code: StudentCode) -> tuple[tuple[str, ...], str]:
+    """The limits that hold, and what loading printed."""
+    try:
+        return code.session.held, code.session.output
+    except Ended:
+        return (), ""
+
+
+def _chain(
+    checks: list[Property],
+    code: StudentCode,
+    loaded: Outcome,
+    replay: tuple[str, Inputs] | None,
+    seed: int,
+    larger: int,
+    every: bool,
+) -> Iterator[tuple[Outcome, Failure | None]]:
+    """An outcome for each property, and the failure if it has one."""
+    from minidsv3.learn.falsify import falsify, judged
+
+    stopped = loaded if loaded.status == "failed" else None
+    for check in checks:
+        told = (check.stage, check.points)
+        if stopped is not None and not (every and check.stage == stopped.stage):
+            because = f"because {stopped.name} failed"
+            yield Outcome(check.name, check.sentence, "skipped", because, *told), None
+            continue
+        start = monotonic()
+        failure = judged(check, code, replay[1]) if replay else falsify(check, code, seed, larger)
+        seconds = round(monotonic() - start, 3)
+        status, note = ("failed", failure.difference.note) if failure else ("passed", "")
+        outcome = Outcome(check.name, check.sentence, status, note, *told, seconds)
+        stopped = outcome if failure and stopped is None else stopped
+        yield outcome, failure
+
+
+def load_properties(lesson: Lesson) -> list[Property]:
+    """The properties that a lesson's `check.py` defines, by stage and in its order."""
+    place = lesson.folder / "check.py"
+    return list(_loaded(place, place.stat().st_mtime_ns))
+
+
+@lru_cache
+def _loaded(place: Path, changed: int) -> tuple[Property, ...]:
+    """Of one state of the file: what was drawn for it is drawn once."""
+    from minidsv3.learn.properties import STAGES, Property
+
+    module = types.ModuleType(f"lesson_check_{place.parent.name}")
+    sys.modules[module.__name__] = module
+    exec(compile(place.read_text(encoding="utf-8"), str(place), "exec"), vars(module))
+    found = [value for value in vars(module).values() if isinstance(value, Property)]
+    return tuple(sorted(found, key=lambda check: STAGES.index(check.stage)))
+
+
+def _named(checks: list[Property], name: str) -> list[Property]:
+    found = [check for check in checks if check.name == name]
+    if not found:
+        raise ValueError(f"expected a property of this exercise, got {name!r}; check without --replay first")
+    return found
+
+
+def _counterexample(failure: Failure | None) -> Counterexample | None:
+    if failure is None or not failure.inputs:
         return None
-    inputs = {name: unpack(packed) for name, packed in failure["inputs"].items()}
+    difference = failure.difference
     return Counterexample(
-        inputs={name: array for name, array in inputs.items() if array is not None},
-        yours=unpack(failure["yours"]),
-        expected=unpack(failure["expected"]),
-        warnings=failure["warnings"],
-        printed=failure["printed"],
+        failure.inputs, difference.yours, difference.expected, list(failure.warnings), failure.printed
     )
 
 
@@ -128,7 +208,7 @@ def save_counterexample(result: CheckResult, folder: Path) -> Path | None:
     return place
 
 
-def load_counterexample(folder: Path) -> tuple[str, dict[str, np.ndarray[Any, Any]]]:
+def load_counterexample(folder: Path) -> tuple[str, Inputs]:
     """The property and the inputs that `save_counterexample` wrote; ValueError if there are none."""
     place = folder / COUNTEREXAMPLE
     if not place.is_file():
@@ -136,3 +216,14 @@ def load_counterexample(folder: Path) -> tuple[str, dict[str, np.ndarray[Any, An
     with np.load(place, allow_pickle=False) as held:
         inputs = {name[6:]: held[name] for name in held.files if name.startswith("input_")}
         return str(held["property"]), inputs
+
+
+def assert_passes(exercise: str, folder: Path) -> None:
+    """For pytest: check the exercise of a working folder; AssertionError with the panel if it fails."""
+    from minidsv3.learn.panel import panel
+
+    lesson = find_lesson(exercise)
+    path, _ = student_file(lesson, folder)
+    result = check(lesson, path.read_text(encoding="utf-8"))
+    if not result.passed:
+        raise AssertionError("\n".join(panel(result)))

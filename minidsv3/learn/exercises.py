@@ -1,8 +1,9 @@
 """The lessons on the disk: where they are, what each one holds, and how to find one by its number.
 
-A lesson is a folder `NN_name` with `lesson.toml` (title, minutes, needs, anchor, and the exercise's function
-and op), `lesson.py`, `exercise.py` (the stub), `solution.py`, `check.py` (the properties) and `hints.toml`.
-An installed package carries the folders as `minidsv3/_lessons`; a checkout has them beside the package.
+A lesson is a folder `NN_name` with `lesson.toml` (title, minutes, needs, anchor, and the exercise's functions
+and op), `lesson.py`, `exercise.py` (the stub), `solution.py`, `check.py` (the properties), `hints.toml` and
+`wrong/` (wrong solutions, the first line of each docstring saying what is wrong). An installed package carries
+the folders as `minidsv3/_lessons`; a checkout has them beside the package.
 
 Does: find, read, write a stub into the student's folder. Does not: run anything of it.
 
@@ -16,6 +17,7 @@ Does: find, read, write a stub into the student's folder. Does not: run anything
 Next: minidsv3.learn.progress
 """
 
+import ast
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +26,7 @@ from pathlib import Path
 
 from minidsv3.config import near
 
-__all__ = ["Lesson", "find_lesson", "lessons", "lessons_folder", "student_file"]
+__all__ = ["Lesson", "find_lesson", "lessons", "lessons_folder", "student_file", "student_place"]
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,14 @@ class Lesson:
     needs: tuple[str, ...]  # ids of lessons that help; nothing is locked
     anchor: str  # the number of the report or the hardware that the lesson ends on
     task: str  # the exercise in one sentence
-    function: str  # that the student writes
+    functions: tuple[str, ...]  # that the student writes
     op: str  # of the catalogue, for the equation card
     hints: tuple[str, ...]
+
+    @property
+    def function(self) -> str:
+        """The first function that the student writes."""
+        return self.functions[0]
 
     @property
     def path(self) -> Path:
@@ -57,6 +64,19 @@ class Lesson:
     def solution(self) -> str:
         """One way to do it."""
         return (self.folder / "solution.py").read_text(encoding="utf-8")
+
+    @property
+    def wrong(self) -> dict[str, str]:
+        """Sources of solutions that are wrong, by name."""
+        found = sorted((self.folder / "wrong").glob("*.py"))
+        return {path.stem: path.read_text(encoding="utf-8") for path in found}
+
+    def parameters(self, function: str) -> tuple[str, ...]:
+        """Names of a function's parameters, as the stub has them."""
+        for node in ast.walk(ast.parse(self.stub)):
+            if isinstance(node, ast.FunctionDef) and node.name == function:
+                return tuple(argument.arg for argument in node.args.args)
+        raise ValueError(f"{self.name}: expected {function!r} in exercise.py, as lesson.toml says")
 
 
 def lessons_folder() -> Path:
@@ -87,7 +107,7 @@ def _read(folder: Path) -> Lesson:
         needs=tuple(table["needs"]),
         anchor=table["anchor"],
         task=exercise["task"],
-        function=exercise["function"],
+        functions=tuple(exercise.get("functions") or [exercise["function"]]),
         op=exercise["op"],
         hints=tuple(hints),
     )
@@ -102,12 +122,18 @@ def find_lesson(name: str) -> Lesson:
     raise ValueError(f"expected a lesson, got {name!r}: {near(name, known)}")
 
 
+def student_place(lesson: Lesson, folder: Path) -> Path | None:
+    """The student's file in a working folder; None if there is none."""
+    places = (folder / lesson.name / "exercise.py", folder / f"exercise_{lesson.id}.py")
+    return next((place for place in places if place.is_file()), None)
+
+
 def student_file(lesson: Lesson, folder: Path) -> tuple[Path, bool]:
     """The student's file in a working folder, and whether the stub was only now written there."""
-    places = [folder / lesson.name / "exercise.py", folder / f"exercise_{lesson.id}.py"]
-    for place in places:
-        if place.is_file():
-            return place, False
-    places[0].parent.mkdir(parents=True, exist_ok=True)
-    places[0].write_text(lesson.stub, encoding="utf-8")
-    return places[0], True
+    found = student_place(lesson, folder)
+    if found is not None:
+        return found, False
+    place = folder / lesson.name / "exercise.py"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(lesson.stub, encoding="utf-8")
+    return place, True

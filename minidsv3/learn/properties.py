@@ -1,62 +1,55 @@
-"""Properties of an exercise, and the search for the smallest input that breaks one; runs in the sandbox.
+"""Properties of an exercise: what a lesson's `check.py` says, in the order in which it makes sense.
 
-A lesson's `check.py` lists properties in the order in which they make sense: shape, then value, and so on.
-
-    @prop("each row of the result sums to 1", arrays("T T", scores=(-100, 100)))
+    @prop("each row of the result sums to 1", arrays("T T", scores=(-100, 100)), stage="value", points=2)
     def rows_sum_to_one(softmax, scores):
         return close(softmax(scores).sum(axis=1), np.ones(len(scores)))
 
-A judge calls the student's function on the drawn arrays and returns None or a `Difference`. Hypothesis draws,
-and shrinks what fails; the first property that fails ends the chain and the rest are skipped. Draws are the
-same in every run, so a counterexample comes back until it is fixed.
+A judge is given a `Student` function for each parameter named like a function of the exercise, and drawn
+inputs for the others. It returns None or a `Difference`. A student function answers with the plain value that
+came back from the student's process; `fresh(softmax)` looks at its last call. Judging happens in our process.
 
-Does: search, compare, say what was raised. Does not: score, or print. Only this file imports Hypothesis.
+Stages: shape, value, gradient, cost, in this order; a stage that failed ends the chain.
+
+Does: compare, differentiate, count. Does not: search (`falsify`), run the chain (`checker`).
 
     >>> close(np.array([0.5, np.nan]), np.array([0.5, 1.0])).note
     'yours and the expected differ'
 
-Next: minidsv3.learn.chain
+Next: minidsv3.learn.falsify
 """
 
-import contextlib
-import io
-import math
-import traceback
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from time import monotonic
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
-from hypothesis.errors import Flaky
-from hypothesis.extra import numpy as hnp
 
-from minidsv3.machine.signature import Signature
+from minidsv3.learn.child_values import Other
+from minidsv3.learn.score import Score
+from minidsv3.learn.strategies import Draws, arrays, operands
 
-__all__ = ["Difference", "Property", "arrays", "close", "like", "prop"]
+__all__ = [
+    "STAGES",
+    "Difference",
+    "Property",
+    "Student",
+    "arrays",
+    "close",
+    "cost",
+    "fresh",
+    "gradient",
+    "like",
+    "operands",
+    "prop",
+    "same_bits",
+]
 
 Array = np.ndarray[Any, Any]
 Inputs = dict[str, Array]
 Judge = Callable[..., "Difference | None"]
-FILE = "exercise.py"  # what the student's file is called in tracebacks
-MOST_SAID = 2000  # characters of print kept with a counterexample
-SHRINK_SECONDS = 2.0  # after the first failure
+STAGES = ("shape", "value", "gradient", "cost")
 NOT_EQUAL = "yours and the expected differ"
-NO_MEMORY = "ran out of memory"
-
-PROFILE = settings(
-    derandomize=True,
-    deadline=None,
-    database=None,
-    print_blob=False,
-    max_examples=100,
-    report_multiple_bugs=False,
-    phases=(Phase.generate, Phase.shrink),
-    suppress_health_check=list(HealthCheck),
-)
+STEP = 1e-4  # of central differences, four points a slope: the error falls with its fourth power
 
 
 @dataclass(frozen=True)
@@ -74,161 +67,153 @@ class Property:
 
     name: str
     sentence: str
-    inputs: st.SearchStrategy[Inputs]
+    inputs: Draws | None  # none: the judge is called once, with the student's functions alone
     judge: Judge
+    stage: str = "value"
+    points: float = 1
 
 
-@dataclass
-class Failure:
-    """A property broken by an input."""
+class Student(Protocol):
+    """A function of the student's, in a process of its own: a call answers with the plain value."""
 
-    inputs: Inputs
-    difference: Difference
-    warnings: list[str] = field(default_factory=list)  # of NumPy, each once
-    printed: str = ""
+    name: str
+    last: Any  # minidsv3.learn.session.Answer of the last call: shares, changed, raised, work
 
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call it; what it raises ends the judge, and is the difference."""
 
-class Falsified(Exception):
-    """Raised inside the search; one class, so that shrinking follows the property and not the error."""
-
-
-def prop(sentence: str, inputs: st.SearchStrategy[Inputs]) -> Callable[[Judge], Property]:
-    """Make a judge a property; its name is the function's."""
-    return lambda judge: Property(judge.__name__, sentence, inputs, judge)
+    def score(self, inputs: Mapping[str, Any]) -> Score:
+        """Counted work of one call, the student's and the lesson's solution's."""
 
 
-def arrays(signature: str, at_most: int = 4, **ranges: tuple[float, float]) -> st.SearchStrategy[Inputs]:
-    """Float32 arrays whose shapes fit a signature of the catalogue's kind.
+def prop(
+    sentence: str, inputs: Draws | None = None, *, stage: str = "value", points: float = 1
+) -> Callable[[Judge], Property]:
+    """Make a judge a property; its name is the function's, its stage "shape" if that is its name."""
+    if stage not in STAGES:
+        raise ValueError(f"expected a stage among {', '.join(STAGES)}, got {stage!r}")
 
-    signature: an operand for each name, `"T D, R D"`  at_most: the largest axis  ranges: name=(low, high).
-    """
-    operands = Signature.parse(signature if "->" in signature else f"{signature} ->").operands
-    axes = list(dict.fromkeys(axis for operand in operands for axis in operand))
+    def made(judge: Judge) -> Property:
+        at = judge.__name__ if judge.__name__ in STAGES else stage
+        return Property(judge.__name__, sentence, inputs, judge, at, points)
 
-    @st.composite
-    def drawn(draw: st.DrawFn) -> Inputs:
-        sizes = {axis: draw(st.integers(1, at_most)) for axis in axes}
-        found: Inputs = {}
-        for (name, (low, high)), operand in zip(ranges.items(), operands, strict=True):
-            shape = tuple(sizes[axis] for axis in operand)
-            found[name] = draw(hnp.arrays(np.float32, shape, elements=st.floats(low, high, width=32)))
-        return found
-
-    return drawn()
+    return made
 
 
-# ---- judging ----------------------------------------------------------------------------------------------
+# ---- values -----------------------------------------------------------------------------------------------
 
 
 def like(yours: Any, expected: Array) -> Difference | None:
     """None if it is an array of the expected shape and dtype."""
     said = f"expected an array {list(expected.shape)} of {expected.dtype}, got "
     if type(yours) is not np.ndarray:
-        return Difference(said + f"{type(yours).__name__}: {_short(yours)}")
+        return Difference(said + _kind(yours))
     if yours.shape != expected.shape or yours.dtype != expected.dtype:
-        return Difference(said + f"{list(yours.shape)} of {yours.dtype}")
+        return Difference(said + f"{list(yours.shape)} of {yours.dtype}", yours)
     return None
 
 
 def close(yours: Any, expected: Array, tolerance: float = 1e-5) -> Difference | None:
     """None if equal up to `tolerance` x (1 + size of the expected), NaN never being equal."""
-    if not isinstance(yours, np.ndarray) or yours.shape != expected.shape or yours.dtype.kind not in "biuf":
-        return like(yours, expected) or Difference(NOT_EQUAL, yours, expected)
-    with np.errstate(invalid="ignore"):
-        off = np.abs(yours - expected) <= tolerance * (1 + np.abs(expected))
-    return None if bool((off | (yours == expected)).all()) else Difference(NOT_EQUAL, yours, expected)
+    expected = np.asarray(expected)
+    if not isinstance(yours, np.ndarray | np.generic) or yours.shape != expected.shape:
+        return like(yours, expected) or Difference(NOT_EQUAL, np.asarray(yours), expected)
+    if yours.dtype.kind not in "biuf":
+        return like(yours, expected)
+    with np.errstate(all="ignore"):
+        off = np.abs(np.subtract(yours, expected, dtype=np.float64)) <= tolerance * (1 + np.abs(expected))
+    return (
+        None
+        if bool((off | (yours == expected)).all())
+        else Difference(NOT_EQUAL, np.asarray(yours), expected)
+    )
 
 
-def _short(value: Any) -> str:
-    try:
-        return repr(value)[:60]
-    except Exception:
-        return "something that cannot be shown"
+def same_bits(yours: Any, expected: Array) -> Difference | None:
+    """None if shape, dtype and every bit are equal; 0 and -0 are not."""
+    wrong = like(yours, expected)
+    if wrong is not None or yours.tobytes() == expected.tobytes():
+        return wrong
+    return Difference("yours and the expected differ in their bits", yours, expected)
 
 
-def judge(check: Property, function: Callable[..., Any], inputs: Inputs) -> Failure | None:
-    """One call of the student's function, whatever it does."""
-    printed = io.StringIO()
-    with (
-        warnings.catch_warnings(record=True) as caught,
-        np.errstate(all="warn", under="ignore"),
-        contextlib.redirect_stdout(printed),
-        contextlib.redirect_stderr(printed),
-    ):
-        warnings.simplefilter("always")
-        try:
-            difference = check.judge(function, **{name: array.copy() for name, array in inputs.items()})
-        except BaseException as problem:
-            difference = Difference(raised(problem))
-    if difference is None:
-        return None
-    said = list(dict.fromkeys(str(warning.message) for warning in caught))
-    return Failure(inputs, difference, said, printed.getvalue()[:MOST_SAID])
-
-
-def raised(problem: BaseException) -> str:
-    """What a student's code raised, and on which line of it."""
-    if isinstance(problem, MemoryError):
-        return NO_MEMORY + _where(problem)
-    if isinstance(problem, SystemExit):
-        return "called sys.exit; a function has to return" + _where(problem)
-    try:
-        text = f"{problem}".strip().split("\n")[0]
-    except Exception:
-        text = ""
-    return f"raised {type(problem).__name__}" + (f": {text}" if text else "") + _where(problem)
-
-
-def _where(problem: BaseException) -> str:
-    if isinstance(problem, SyntaxError):
-        return f" (line {problem.lineno})"
-    frames = [f for f in traceback.extract_tb(problem.__traceback__) if f.filename == FILE]
-    return f" (line {frames[-1].lineno}: {frames[-1].line})" if frames else ""
-
-
-Drawn = dict[int, list[Inputs]]
-"""By strategy: inputs that an earlier property of the chain passed on; drawing costs more than judging."""
-
-
-def first_failure(check: Property, function: Callable[..., Any], drawn: Drawn) -> Failure | None:
-    """The smallest input found that breaks a property; None if none was found.
-
-    The first property of a strategy draws; a later one is tried on the same inputs, and draws only to shrink.
-    """
-    known = drawn.get(id(check.inputs))
-    if known is None:
-        return smallest_failure(check, function, drawn.setdefault(id(check.inputs), []))
-    for inputs in known:
-        failure = judge(check, function, inputs)
-        if failure is not None:
-            return smallest_failure(check, function, []) or failure
+def fresh(student: Student) -> Difference | None:
+    """None if the last call returned new memory and left its inputs as they came."""
+    last = student.last
+    if last.shares:
+        return Difference(f"expected a new array, got {last.shares[0]} itself, or a view of it")
+    if last.changed:
+        return Difference(f"expected {last.changed[0]} as it came, your function changed it")
     return None
 
 
-def smallest_failure(check: Property, function: Callable[..., Any], passed: list[Inputs]) -> Failure | None:
-    """Draw, judge, shrink; inputs that passed are added to `passed`."""
-    known: dict[tuple[Any, ...], Failure] = {}
-    last: list[Failure] = []
-    until = math.inf  # from then on only inputs known to fail do: shrinking ends
+def _kind(value: Any) -> str:
+    """A value that is no array, in a word and its beginning."""
+    kind, shown = value if isinstance(value, Other) else (type(value).__name__, repr(value))
+    return f"{kind}: {shown if len(shown) <= 60 else shown[:57] + '...'}"
 
-    @PROFILE
-    @given(check.inputs)
-    def falsify(inputs: Inputs) -> None:
-        nonlocal until
-        key = tuple((array.shape, array.tobytes()) for array in inputs.values())
-        failure = known.get(key) if monotonic() > until else judge(check, function, inputs)
-        if failure is None:
-            return passed.append(inputs)
-        no_memory = failure.difference.note.startswith(NO_MEMORY)
-        until = min(until, monotonic() + (0 if no_memory else SHRINK_SECONDS))
-        known[key], last[:] = failure, [failure]
-        raise Falsified
 
-    try:
-        falsify()
-    except Falsified:
-        return last[0]
-    except Flaky:
-        note = "gives different answers for the same input"
-        return replace(last[0], difference=replace(last[0].difference, note=note))
+# ---- gradients --------------------------------------------------------------------------------------------
+
+
+def gradient(
+    forward: Callable[..., Any],
+    backward: Callable[..., Any],
+    inputs: Mapping[str, Array],
+    of: Sequence[str] = (),
+    tolerance: float = 1e-3,
+) -> Difference | None:
+    """None if a backward agrees with central differences of its forward, in float64.
+
+    forward: called with the inputs by name, in float64; so no student's function that rounds to float32
+    backward: called with (dy, *inputs)  ->  the gradient of the input `of` names, or a tuple of them
+    of: the inputs differentiated; all floating ones if none are named
+    """
+    exact = {name: array.astype(np.float64) if _floats(array) else array for name, array in inputs.items()}
+    names = tuple(of) or tuple(name for name, array in inputs.items() if _floats(array))
+    like_result = np.asarray(forward(**exact))
+    dy = np.random.default_rng(like_result.size).normal(size=like_result.shape)
+    found = backward(dy.astype(np.float32), *inputs.values())
+    yours = found if isinstance(found, tuple | list) else (found,)
+    if len(yours) != len(names):
+        return Difference(f"expected {len(names)} gradients ({', '.join(names)}), got {len(yours)}")
+    for name, got in zip(names, yours, strict=True):
+        wrong = close(got, _slopes(forward, exact, name, dy).astype(np.float32), tolerance)
+        if wrong is not None:
+            return Difference(f"gradient of {name}: {wrong.note}", wrong.yours, wrong.expected)
+    return None
+
+
+def _floats(array: Array) -> bool:
+    return np.asarray(array).dtype.kind == "f"
+
+
+def _slopes(forward: Callable[..., Any], exact: Mapping[str, Array], name: str, dy: Array) -> Array:
+    """The slope of sum(dy x forward) along every element of one input."""
+    slopes = np.zeros_like(exact[name])
+    for at in np.ndindex(slopes.shape):
+
+        def moved(steps: float, at: tuple[int, ...] = at) -> float:
+            there = exact[name].copy()
+            there[at] += steps * STEP
+            return float(np.sum(dy * forward(**{**exact, name: there})))
+
+        slopes[at] = (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12 * STEP)
+    return slopes
+
+
+# ---- cost -------------------------------------------------------------------------------------------------
+
+
+def cost(student: Student, inputs: Mapping[str, Array], at_most: Mapping[str, float]) -> Difference | None:
+    """None if the counted work is at most so many times the solution's.
+
+    inputs: at the size at which is counted, by parameter  at_most: of "flops", "bytes", "memory"
+    """
+    score = student.score(inputs)
+    for kind, limit in at_most.items():
+        yours, reference = getattr(score.work, kind), getattr(score.reference, kind)
+        if yours > limit * reference:
+            note = f"{score.sentence(kind)}; expected at most {limit:g} x"
+            return Difference(note, np.array([yours]), np.array([int(limit * reference)]))
     return None

@@ -1,28 +1,26 @@
-"""What a check found, as plain data: outcomes, the counterexample, and the panel that shows it.
+"""What a check found, as plain data: outcomes, the counterexample, the score.
 
 A `CheckResult` holds the chain of outcomes (passed, failed, skipped because), the smallest input with yours,
-expected and their difference, the equation card of the op, a hint, the command that replays. `panel` writes
-it in plain text, one fact a line, which a screen reader reads well; colour is the command's business.
+expected and their difference, the equation card of the op, a hint, the command that replays, and the score of
+counted work once everything else is right.
 
-Does: data, plain text, JSON. Does not: run anything.
+Does: data, JSON. Does not: run anything, or write it for people (`panel`).
 
-    >>> import numpy as np
-    >>> cells(np.array([[0.25, -3.0], [np.nan, 12.5]]), worst=(1, 0))
-    ['0.25    -3 ', ' nan* 12.5 ']
     >>> unpack(pack(np.array([89.0], "f")))
     array([89.], dtype=float32)
 
-Next: minidsv3.learn.checker
+Next: minidsv3.learn.panel
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from minidsv3.learn.score import Score
 from minidsv3.machine import Op
 
-__all__ = ["CheckResult", "Counterexample", "Outcome", "cells", "equation_card", "pack", "panel", "unpack"]
+__all__ = ["CheckResult", "Counterexample", "Outcome", "equation_card", "pack", "unpack"]
 
 Array = np.ndarray[Any, Any]
 MOST_CELLS = 64  # elements of an array that are shown and kept
@@ -51,6 +49,9 @@ class Outcome(NamedTuple):
     sentence: str
     status: str  # passed, failed, skipped
     because: str = ""  # of a skipped one, or what went wrong
+    stage: str = "value"  # loads, shape, value, gradient, cost
+    points: float = 1
+    seconds: float = 0.0
 
 
 class Counterexample(NamedTuple):
@@ -95,6 +96,11 @@ class CheckResult:
     saved: str | None  # the file that the counterexample went to
     output: str  # printed outside the properties, capped
     seconds: float
+    counterexamples: dict[str, Counterexample] = field(
+        default_factory=dict
+    )  # by property, of every failed one
+    score: Score | None = None  # counted work beside the solution's, once a cost was asked for
+    limits_held: tuple[str, ...] = ()  # by the student's process
 
     @property
     def passed(self) -> bool:
@@ -111,10 +117,12 @@ class CheckResult:
         """Plain values for JSON."""
         names = ("exercise", "title", "passed", "problem", "card", "replay", "saved", "output", "seconds")
         found = self.counterexample
-        plain: dict[str, Any] = {"schema": "minidsv3.check/1"} | {name: getattr(self, name) for name in names}
+        plain: dict[str, Any] = {"schema": "minidsv3.check/2"} | {name: getattr(self, name) for name in names}
         plain["outcomes"] = [outcome._asdict() for outcome in self.outcomes]
         plain["hint"] = self.hint and dict(zip(("number", "of", "text"), self.hint, strict=True))
         plain["counterexample"] = found and _plain(found)
+        plain["score"] = self.score and self.score.to_dict()
+        plain["limits_held"] = list(self.limits_held)
         return plain
 
 
@@ -134,65 +142,3 @@ def equation_card(op: Op) -> tuple[str, ...]:
     """An op of the catalogue in two lines."""
     numbers = ", ".join(op.equations)
     return (f"eq. {numbers}  {op.formula}", f"{op.id}: {op.signature}, in {op.source}")
-
-
-def cells(array: Array, worst: tuple[int, ...] | None = None) -> list[str]:
-    """An array as lines of aligned numbers, the worst cell with a star behind it."""
-    if array.ndim > 2 or array.size > MOST_CELLS:
-        return np.array2string(array, precision=4, threshold=MOST_CELLS).split("\n")
-    rows = np.atleast_2d(array)
-    at = None if worst is None else (*(0,) * (2 - array.ndim), *worst)
-    texts = [[f"{value:.5g}" for value in row] for row in rows.tolist()]
-    wide = max((len(text) for row in texts for text in row), default=0)
-    return [
-        " ".join(f"{text:>{wide}}" + ("*" if (i, j) == at else " ") for j, text in enumerate(row))
-        for i, row in enumerate(texts)
-    ]
-
-
-def panel(result: CheckResult) -> list[str]:
-    """The whole result as lines of plain text."""
-    lines = [f"check {result.exercise}, {result.title}: {'passed' if result.passed else 'FAILED'}"]
-    skipped = [outcome for outcome in result.outcomes if outcome.status == "skipped"]
-    run = result.outcomes[: len(result.outcomes) - len(skipped)]
-    lines += [f"  {o.status:8}{o.name}: {o.because or o.sentence}" for o in run]
-    if skipped:
-        lines += [f"  skipped {', '.join(o.name for o in skipped)}: {skipped[0].because}"]
-    if result.problem and not result.failed:
-        lines += [f"  {result.problem}"]
-    if result.output:
-        lines += ["printed:", *("  " + line for line in result.output.rstrip().split("\n")[-8:])]
-    if result.passed:
-        return lines
-    if result.failed:
-        lines += ["", f"expected: {result.failed.sentence}"]
-    if result.counterexample:
-        lines += _shown(result.counterexample)
-    lines += ["", *result.card]
-    if result.hint:
-        lines += ["hint {} of {}: {}".format(*result.hint)]
-    if result.replay:
-        lines += [f"replay: {result.replay}" + (f"  ({result.saved})" if result.saved else "")]
-    return lines
-
-
-def _shown(found: Counterexample) -> list[str]:
-    """The counterexample's arrays, labelled."""
-    named: list[tuple[str, Array | None, tuple[int, ...] | None]] = [
-        (f"smallest {name}", array, None) for name, array in found.inputs.items()
-    ]
-    named += [("yours", found.yours, found.worst), ("expected", found.expected, None)]
-    named += [("difference", found.difference, found.worst)]
-    lines: list[str] = []
-    for label, array, worst in named:
-        if array is not None:
-            label = f"{label} {list(array.shape)}"
-            body = cells(array, worst) or ["(empty)"]
-            lines += [f"  {label if i == 0 else '':24}{line}".rstrip() for i, line in enumerate(body)]
-    if found.worst is not None:
-        lines += ["  (* the worst cell)"]
-    if found.warnings:
-        lines += [f"  NumPy said: {'; '.join(found.warnings)}"]
-    if found.printed:
-        lines += [f"  your code printed: {line}" for line in found.printed.rstrip().split("\n")[:4]]
-    return lines

@@ -27,10 +27,31 @@ import numpy as np
 
 __all__ = ["Counting", "Work", "counted"]
 
-MOVING = {"positive", "isnan", "isinf", "isfinite", "signbit", "greater", "greater_equal", "less", "less_equal"}
+MOVING = {
+    "positive",
+    "isnan",
+    "isinf",
+    "isfinite",
+    "signbit",
+    "greater",
+    "greater_equal",
+    "less",
+    "less_equal",
+}
 MOVING |= {"equal", "not_equal", "logical_and", "logical_or", "logical_not", "logical_xor"}
 MAKING_ALIKE = {np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.shape, np.ndim, np.size}
-MAKERS = ("array", "asarray", "ascontiguousarray", "zeros", "ones", "empty", "full", "arange", "eye", "linspace")
+MAKERS = (
+    "array",
+    "asarray",
+    "ascontiguousarray",
+    "zeros",
+    "ones",
+    "empty",
+    "full",
+    "arange",
+    "eye",
+    "linspace",
+)
 
 
 class Work(NamedTuple):

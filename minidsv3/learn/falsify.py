@@ -1,0 +1,161 @@
+"""The search for the smallest input that breaks a property.
+
+Drawn inputs are tried in turn, the simplest first. When one fails, Hypothesis shrinks it: fewer elements,
+rounder numbers, for at most two seconds. A failure that a fresh session does not show again is said to be what
+it is: an answer that depends on what was called before.
+
+Where the failing call ended the session, a few fresh ones are opened; where it did not return in time, only a
+handful of smaller inputs are tried, each for a moment.
+
+Does: call the judge, whatever happens there; shrink. Does not: decide what is tried next (`checker`).
+
+Next: minidsv3.learn.result
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import seed as seeded
+from hypothesis.errors import Flaky
+
+from minidsv3.learn.properties import Difference, Inputs, Property
+from minidsv3.learn.session import Ended
+from minidsv3.learn.strategies import PROFILE, drawn_inputs
+from minidsv3.learn.student import Raised, StudentCode
+
+__all__ = ["Failure", "falsify", "judged"]
+
+SHRINK_SECONDS = 2.0  # after the first failure
+SLOW = 0.5  # seconds after which an ended call is not searched for by shrinking
+MOMENT = 0.25  # seconds that a smaller input gets to end a session
+FEW = 4  # smaller inputs tried then
+MOST_SAID = 2000  # characters of print kept with a counterexample
+UNSTEADY = "gives different answers for the same input: something is kept from one call to the next, or drawn"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A property broken by an input."""
+
+    inputs: Inputs
+    difference: Difference
+    warnings: tuple[str, ...] = field(default=())  # of NumPy, each once, how often behind it
+    printed: str = ""
+    ended: bool = False  # the call ended the session
+
+
+def judged(check: Property, code: StudentCode, inputs: Inputs) -> Failure | None:
+    """One call of a judge, whatever the student's functions do."""
+    code.answers.clear()
+    copies: dict[str, Any] = {name: array.copy() for name, array in inputs.items()}
+    ended = False
+    try:
+        with np.errstate(all="ignore"):
+            difference = check.judge(**{**_wanted(check, code), **copies})
+    except Raised as problem:
+        difference = Difference(str(problem))
+    except Ended as problem:
+        difference, ended = Difference(str(problem)), True
+    except Exception as problem:  # the judge did not expect such a value
+        difference = _unjudged(code, problem)
+    if difference is None:
+        return None
+    return Failure(inputs, difference, _warned(code), _printed(code), ended)
+
+
+def falsify(check: Property, code: StudentCode, seed: int = 0, larger: int = 0) -> Failure | None:
+    """The smallest input found that breaks a property; None if none was found."""
+    if check.inputs is None:
+        return judged(check, code, {})
+    for inputs in drawn_inputs(check.inputs, seed, larger):
+        failure = judged(check, code, inputs)
+        if failure is not None:
+            return _smallest(check, code, failure, seed, larger)
+    return None
+
+
+def _smallest(check: Property, code: StudentCode, first: Failure, seed: int, larger: int) -> Failure:
+    if first.ended and code.seconds > SLOW:
+        return _small_and_ended(check, code, first, seed, larger)
+    found = _shrunk(check, code, seed, larger) or first
+    code.restart()
+    if judged(check, code, found.inputs) is None:
+        return replace(found, difference=replace(found.difference, note=UNSTEADY))
+    return found
+
+
+def _shrunk(check: Property, code: StudentCode, seed: int, larger: int) -> Failure | None:
+    """Draw the same inputs again, now shrinking what fails."""
+    known: dict[tuple[Any, ...], Failure] = {}
+    last: list[Failure] = []
+    until = [float("inf")]  # from then on only inputs known to fail do: shrinking ends
+    assert check.inputs is not None
+
+    @seeded(seed)
+    @PROFILE
+    @given(check.inputs.strategy(larger))
+    def search(inputs: Inputs) -> None:
+        key = tuple((array.shape, array.tobytes()) for array in inputs.values())
+        failure = known.get(key) if monotonic() > until[0] else judged(check, code, inputs)
+        if failure is not None:
+            until[0] = min(until[0], monotonic() + SHRINK_SECONDS)
+            known[key], last[:] = failure, [failure]
+            raise Raised
+
+    try:
+        search()
+    except (Raised, Flaky):
+        pass
+    return last[0] if last else None
+
+
+def _small_and_ended(check: Property, code: StudentCode, first: Failure, seed: int, larger: int) -> Failure:
+    """The smallest of a few smaller inputs that do not answer in a moment either."""
+    assert check.inputs is not None
+    smaller = sorted(drawn_inputs(check.inputs, seed, larger), key=_size)
+    kept, code.limits = code.limits, replace(code.limits, wall_seconds=MOMENT)
+    try:
+        for inputs in [i for i in smaller if _size(i) < _size(first.inputs)][:FEW]:
+            found = judged(check, code, inputs)
+            if found is not None and found.ended:
+                return replace(found, difference=first.difference)
+    finally:
+        code.limits = kept
+        code.restart()
+    return first
+
+
+def _size(inputs: Inputs) -> int:
+    return sum(array.size for array in inputs.values())
+
+
+# ---- one call ---------------------------------------------------------------------------------------------
+
+
+def _wanted(check: Property, code: StudentCode) -> dict[str, Callable[..., Any]]:
+    """The student's functions that a judge has parameters for."""
+    names = check.judge.__code__.co_varnames[: check.judge.__code__.co_argcount]
+    return {name: function for name, function in code.functions.items() if name in names}
+
+
+def _unjudged(code: StudentCode, problem: Exception) -> Difference:
+    """What to say of a value that the judge could not work with."""
+    value = code.answers[-1].value if code.answers else None
+    yours = value if isinstance(value, np.ndarray) else None
+    kind = f"{list(yours.shape)} of {yours.dtype}" if yours is not None else type(value).__name__
+    return Difference(f"got {kind}, which cannot be judged: {problem}", yours)
+
+
+def _warned(code: StudentCode) -> tuple[str, ...]:
+    counts: dict[str, int] = {}
+    for text in (text for answer in code.answers for text in answer.warnings):
+        counts[text] = counts.get(text, 0) + 1
+    return tuple(text if n == 1 else f"{text} ({n} x)" for text, n in counts.items())
+
+
+def _printed(code: StudentCode) -> str:
+    return "".join(answer.printed for answer in code.answers)[:MOST_SAID]

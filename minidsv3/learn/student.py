@@ -1,0 +1,126 @@
+"""A student's functions, called in a process of their own, as if they were here.
+
+`StudentCode` holds a session with the student's file loaded. Each of its functions is called like any
+function, and answers with the plain value that came back. A session that ended (a loop, a crash, too much
+memory) is opened again for the next call.
+
+Does: name the arguments, remember the answers, count work beside the solution's. Does not: judge.
+
+Next: minidsv3.learn.falsify
+"""
+
+from collections.abc import Mapping
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from minidsv3.learn.exercises import Lesson
+from minidsv3.learn.score import Score
+from minidsv3.learn.session import Answer, Ended, Limits, Session, Warm
+from minidsv3.learn.work import Work
+
+LIMITS = Limits(wall_seconds=3.0)  # for someone who waits for the answer
+__all__ = ["LIMITS", "Raised", "StudentCode", "StudentFunction"]
+
+
+class Raised(Exception):
+    """A call raised, or came back with something that is no value; in words."""
+
+
+class StudentCode:
+    """A student's file, loaded; a context manager."""
+
+    def __init__(self, warm: Warm, lesson: Lesson, source: str, limits: Limits | None = None) -> None:
+        self.lesson, self.limits = lesson, limits or LIMITS
+        self.answers: list[Answer] = []  # of the judge that is running
+        self.score: Score | None = None  # counted last
+        self.seconds = 0.0  # that the last call took, or the one that ended the session
+        self._warm, self._source = warm, source
+        self._session: Session | None = None
+        self.functions = {name: StudentFunction(self, name) for name in lesson.functions}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.restart()
+
+    @property
+    def session(self) -> Session:
+        """The session, opened if there is none."""
+        if self._session is None:
+            self._session = self._warm.open(self._source, self.limits)
+        return self._session
+
+    def restart(self) -> None:
+        """End the session; the next call opens a fresh one."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def call(self, function: str, arguments: Mapping[str, Any], count: bool = False) -> Answer:
+        """One call, whatever comes of it; `Ended` if the process ended."""
+        try:
+            answer = self._timed(function, arguments, count)
+        except Ended as ended:
+            self.restart()
+            if self.seconds > self.limits.wall_seconds / 2 or not str(ended).startswith("ran longer"):
+                raise
+            answer = self._timed(function, arguments, count)  # the calls before had used the time up
+        self.answers.append(answer)
+        return answer
+
+    def _timed(self, function: str, arguments: Mapping[str, Any], count: bool) -> Answer:
+        session, start = self.session, monotonic()
+        try:
+            return session.call(function, arguments, count)
+        finally:
+            self.seconds = monotonic() - start
+
+
+class StudentFunction:
+    """One function of the student's."""
+
+    def __init__(self, code: StudentCode, name: str) -> None:
+        self.name = name
+        self._code = code
+        self._names = code.lesson.parameters(name)
+
+    @property
+    def last(self) -> Answer:
+        """The answer of the last call of any function."""
+        return self._code.answers[-1]
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call it; raises `Raised` with what it raised."""
+        given = {**dict(zip(self._names, arguments, strict=False)), **named}
+        answer = self._code.call(self.name, {name: _sent(value) for name, value in given.items()})
+        if answer.raised is not None:
+            raise Raised(answer.raised)
+        return answer.value
+
+    def score(self, inputs: Mapping[str, Any]) -> Score:
+        """Counted work of one call, and of the solution's in a session of its own."""
+        sent = {name: _sent(value) for name, value in inputs.items()}
+        at = ", ".join(f"{name} {list(np.shape(value))}" for name, value in sent.items())
+        work = self._counted(self._code, sent)
+        lesson = self._code.lesson
+        with StudentCode(self._code._warm, lesson, lesson.solution, self._code.limits) as solution:
+            reference = self._counted(solution, sent)
+        self._code.score = Score(self.name, work, reference, at)
+        return self._code.score
+
+    def _counted(self, code: StudentCode, inputs: Mapping[str, Any]) -> Work:
+        answer = code.call(self.name, inputs, count=True)
+        if answer.raised is not None or answer.work is None:
+            raise Raised(answer.raised or "its work could not be counted")
+        return answer.work
+
+
+def _sent(value: Any) -> Any:
+    """NumPy's scalars travel as arrays without axes."""
+    return np.asarray(value) if isinstance(value, np.generic) else value
