@@ -34,9 +34,18 @@ COMMANDS = {
     "reproduce": "every published figure beside what its own inputs give",
     "show": "pictures and experiments of the low precision",
     "lesson": "list and play the lessons",
-    "check": "check an exercise",
+    "init": "write the exercises into a folder to work in",
+    "check": "check exercises, now or whenever they are saved",
+    "hint": "one more hint for an exercise",
+    "solution": "one way to solve an exercise, once yours passes",
+    "reset": "begin an exercise anew",
+    "progress": "exercises done, ideas met",
+    "class": "for teachers: hand out, grade, report",
 }
 
+
+MODULES = {"class": "classes"}
+"""Commands whose module is not called as they are."""
 
 SETTINGS = {
     "--screen-reader": ("MINIDSV3_SCREEN_READER", "words in place of pictures, nothing drawn again in place"),
@@ -98,7 +107,7 @@ def _settle(words: list[str]) -> list[str]:
 
 
 def _command_parser(name: str) -> tuple[Parser, object]:
-    module = import_module(f"minidsv3.cli.{name}")
+    module = import_module(f"minidsv3.cli.{MODULES.get(name, name)}")
     examples = "\n".join(f"  {line}" for line in module.EXAMPLES)
     parser = Parser(
         prog=f"minidsv3 {name}",
