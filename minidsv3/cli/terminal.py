@@ -1,8 +1,8 @@
 """Where words go: results to stdout, talk to stderr, one JSON object instead of text where that is asked for.
 
 rich reads NO_COLOR, FORCE_COLOR, COLUMNS and TERM. Characters that the encoding has not are written as their
-twins in ASCII instead of stopping the program. A dashboard is drawn in place only on a terminal that can do it
-and never with MINIDSV3_SCREEN_READER set, where lines of text serve better.
+twins in ASCII instead of stopping the program. A dashboard is drawn in place only on a terminal that can do
+so, and never with MINIDSV3_SCREEN_READER set, where lines of text serve better.
 
 Does: consoles, JSON. Does not: decide what is said.
 

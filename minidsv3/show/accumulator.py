@@ -27,6 +27,7 @@ from rich.text import Text
 from minidsv3.hardware import TensorCore
 from minidsv3.numerics import ZEROS
 from minidsv3.numerics.experiments import SumError
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import counted, percent
 from minidsv3.show.plot import LogPlot
 from minidsv3.show.tables import in_parts, plain_table
@@ -178,3 +179,21 @@ UNIT_FIELDS = (
     "format", "family", "terms", "depth", "fraction_bits", "output_fraction_bits", "rounding", "silicon",
     "status",
 )  # fmt: skip
+
+
+def demo() -> AccumulatorPage:
+    """Sums of up to 1024 products on an H800."""
+    from minidsv3.hardware import load_hardware
+    from minidsv3.numerics.experiments import OPERANDS, accumulation_errors, with_fraction_bits
+
+    hardware = load_hardware("h800")
+    unit, intervals = hardware.tensor_core["fp8"], [None, 128]
+    errors = accumulation_errors(unit, [128, 512, 1024], intervals=intervals, side=8, seed=0)
+    kinds, widths = [next(iter(OPERANDS))], []
+    for bits in (10, unit.fraction_bits, 23):
+        widths += accumulation_errors(with_fraction_bits(unit, bits), [1024], kinds, intervals, 8, 0)
+    return AccumulatorPage(hardware.name, unit, errors, widths, 64)
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -25,6 +25,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from minidsv3.show.cells import cut, digit, entropy, plain_label, tint
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import percent, shape
 
 __all__ = ["STEPS", "AttentionMap", "demo", "level"]
@@ -194,6 +195,4 @@ def demo() -> AttentionMap:
 
 
 if __name__ == "__main__":
-    from minidsv3.show.forms import shown
-
     shown(demo())

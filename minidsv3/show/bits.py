@@ -25,6 +25,7 @@ from rich.text import Text
 
 from minidsv3.numerics.formats import NumberFormat
 from minidsv3.show.anatomy import Anatomy, Rounding, anatomy, round_apart, what_became
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import number, signed_percent
 from minidsv3.show.tables import in_parts, plain_table
 
@@ -274,3 +275,15 @@ class BitPage:
             "codes": [part.to_dict() for part in parts],
             "rounding": rounding.to_dict() if rounding else None,
         }
+
+
+def demo() -> BitPage:
+    """0.3 in six formats."""
+    from minidsv3.numerics import FORMATS
+
+    names = ("e4m3", "e5m2", "e5m6", "bf16", "fp16", "fp32")
+    return BitPage.of_value(0.3, "0.3", [FORMATS[name] for name in names])
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -17,9 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
+
+from minidsv3.show.forms import shown
+from minidsv3.show.numbers import percent
 
 __all__ = ["Bar", "Sparkline", "Strip"]
 
@@ -35,6 +39,10 @@ class _Line:
 
     def text(self, plain: bool, width: int = 0) -> str:
         """The line.  plain: in ASCII; width: characters there are, 0 if unbounded."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """What is seen, in numbers."""
         raise NotImplementedError
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -63,6 +71,13 @@ class Sparkline(_Line):
         scale = (len(steps) - 1) / (high - low) if high > low else 0.0
         return "".join(steps[round((value - low) * scale)] for value in columns)
 
+    def describe(self) -> str:
+        """First, lowest, highest and last value."""
+        if not self.values:
+            return "no values"
+        ends = f"from {self.values[0]:.3g} to {self.values[-1]:.3g}"
+        return f"{ends}, lowest {min(self.values):.3g}, highest {max(self.values):.3g}"
+
 
 @dataclass(frozen=True)
 class Bar(_Line):
@@ -81,6 +96,10 @@ class Bar(_Line):
         whole, part = divmod(round(share * columns * 8), 8)
         return ("█" * whole + EIGHTHS[part].strip()).ljust(columns)
 
+    def describe(self) -> str:
+        """The share in per cent."""
+        return percent(self.share)
+
 
 @dataclass(frozen=True)
 class Strip(_Line):
@@ -98,9 +117,37 @@ class Strip(_Line):
             shades[max(level, 1) if load else 0] for level, load in zip(levels, self.loads, strict=True)
         )
 
+    def describe(self) -> str:
+        """How many experts, the mean, the most and the least loaded."""
+        if not self.loads:
+            return "no experts"
+        mean, most, least = sum(self.loads) / len(self.loads), max(self.loads), min(self.loads)
+        ends = (f"{load:g} at expert {list(self.loads).index(load)}" for load in (most, least))
+        return "{} experts, mean {:.3g}, most {}, least {}".format(len(self.loads), mean, *ends)
+
 
 def resample(values: Sequence[float], columns: int) -> list[float]:
     """Means of `columns` equal stretches; fewer if there are fewer values."""
     n = min(len(values), columns)
     cuts = [len(values) * i // n for i in range(n + 1)] if n else []
     return [sum(values[a:b]) / (b - a) for a, b in pairwise(cuts)]
+
+
+def demo() -> RenderableType:
+    """A schedule's learning rates, the MLA cache beside that of as many heads of MHA, loads of experts."""
+    from minidsv3.config import ModelConfig, TrainConfig
+    from minidsv3.cost import kv_bytes_mha, kv_bytes_per_token
+    from minidsv3.show.rehearsal import rehearsed
+    from minidsv3.training import Schedule
+
+    plan, config = TrainConfig.preset("nano"), ModelConfig.preset("nano")
+    rates = [Schedule(plan).learning_rate(step) for step in range(plan.steps)]
+    table = Table.grid(padding=(0, 2))
+    table.add_row("learning rate", Sparkline(rates))
+    table.add_row("MLA of MHA", Bar(kv_bytes_per_token(config) / kv_bytes_mha(config)))
+    table.add_row("expert loads", Strip(rehearsed().rows[-1]["loads"][0]))
+    return table
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from minidsv3.checkpoint.inspect import Finding, Inspection, PartRow
 from minidsv3.config import ModelConfig
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import count, counted, shape, size
 from minidsv3.show.tables import facts_table, in_parts
 
@@ -230,3 +231,21 @@ def beside(written: Mapping[str, int], published: Mapping[str, Any]) -> list[dic
         for name, value in written.items()
         if name in published
     ]
+
+
+def demo() -> CheckpointPage:
+    """A small model that was just written to a folder that is gone again."""
+    import tempfile
+    from dataclasses import replace
+    from pathlib import Path
+
+    from minidsv3.checkpoint.inspect import inspect_checkpoint
+    from minidsv3.show.rehearsal import rehearsed
+
+    with tempfile.TemporaryDirectory() as folder:
+        rehearsed().model.save(folder)
+        return CheckpointPage(replace(inspect_checkpoint(Path(folder)), path=Path("a model")))
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from minidsv3.show.forms import shown
+
 __all__ = ["Chips", "visible"]
 
 COLOURS = ("bold cyan", "bold magenta")
@@ -35,6 +37,12 @@ class Chips:
             text.append(bar, "dim").append(visible(token, options.ascii_only), COLOURS[i % 2])
         yield text.append(bar, "dim") if self.tokens else text
 
+    def describe(self) -> str:
+        """A line for each token."""
+        return "\n".join(
+            f"token {i + 1}: {visible(token, plain=True)}" for i, token in enumerate(self.tokens)
+        )
+
 
 def visible(token: bytes, plain: bool = False) -> str:
     """A token's bytes in one line of printable text.  plain: of ASCII."""
@@ -48,3 +56,16 @@ def visible(token: bytes, plain: bool = False) -> str:
 
 def _printable(character: str, plain: bool) -> bool:
     return character.isprintable() and (character.isascii() or not plain)
+
+
+def demo() -> Chips:
+    """A line of code as a tokenizer that was trained on two cuts it."""
+    from minidsv3.tokenizer import Tokenizer
+
+    text = "def scale(x):\n    return 2 * x  # 図\n"
+    tokenizer = Tokenizer.train([text, text.replace("scale", "shift")], vocab_size=300)
+    return Chips([tokenizer.token_bytes(token) for token in tokenizer.encode(text)])
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from minidsv3.cost.co_design import Line
 from minidsv3.cost.what_if import Effect
+from minidsv3.show.forms import shown
 from minidsv3.show.tables import plain_table
 from minidsv3.show.what_if_table import change, moved
 
@@ -114,3 +115,17 @@ def co_design_json(table: CoDesignTable) -> dict[str, Any]:
         "hardware": table.hardware,
         "rows": [line.to_dict() for line in table.lines],
     }
+
+
+def demo() -> CoDesignTable:
+    """V3 on the H800."""
+    from minidsv3.config import ModelConfig
+    from minidsv3.cost.co_design import co_design
+    from minidsv3.hardware import load_hardware
+
+    hardware = load_hardware("h800")
+    return CoDesignTable(co_design(ModelConfig.preset("v3"), hardware), "V3", hardware.name)
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -16,6 +16,7 @@ Does: lay out. Does not: compare.
 Next: minidsv3.show.recipe_table
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minidsv3.show.curve import Curve
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import duration
 from minidsv3.show.tables import plain_table
 
@@ -70,3 +72,33 @@ def comparison_page(
             style="dim",
         ),
     )
+
+
+def demo() -> RenderableType:
+    """Two rehearsals, in float32 and in BF16."""
+    from minidsv3.machine import load_precision
+    from minidsv3.show.rehearsal import rehearsed
+
+    losses = {name: [row["losses"]["main"] for row in rehearsed(name).rows] for name in ("fp32", "bf16")}
+    relative = {
+        name: [a / b - 1 for a, b in zip(losses[name], losses["fp32"], strict=True)] for name in losses
+    }
+    runs = {
+        name: {
+            "last_loss": losses[name][-1],
+            "relative_loss": relative[name][-1],
+            "largest_relative_loss": max(relative[name], key=abs),
+            "held_out_bits_per_byte": losses[name][-1] / math.log(2),
+            "relative_held_out": relative[name][-1],
+            "seconds_a_step": rehearsed(name).rows[-1]["seconds"],
+        }
+        for name in losses
+    }
+    recipe = load_precision("fp8")
+    said = {"source": recipe.source, **recipe.tables["published"]}
+    table = {"reference": "fp32", "runs": runs, "decay": 0.0, "published": said}
+    return comparison_page(table, losses, {"bf16": relative["bf16"]})
+
+
+if __name__ == "__main__":
+    shown(demo())

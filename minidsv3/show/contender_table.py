@@ -21,6 +21,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from minidsv3.cost.compare import Contender
+from minidsv3.show.forms import shown
 from minidsv3.show.tables import in_parts
 from minidsv3.show.what_if_table import amount
 
@@ -92,3 +93,14 @@ def _facts(one: Contender, part: str) -> Mapping[str, tuple[float, str]]:
 def contenders_json(table: ContenderTable) -> dict[str, Any]:
     """Plain values."""
     return {"models": [one.to_dict() for one in table.contenders]}
+
+
+def demo() -> ContenderTable:
+    """Those of the report's table."""
+    from minidsv3.cost.compare import CONTENDERS, contenders
+
+    return ContenderTable(contenders(CONTENDERS))
+
+
+if __name__ == "__main__":
+    shown(demo())

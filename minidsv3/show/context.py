@@ -29,6 +29,7 @@ from rich.text import Text
 
 from minidsv3.show.curve import Curve
 from minidsv3.show.dashboard import loss_series
+from minidsv3.show.forms import shown
 from minidsv3.show.needle import NeedleMaps
 from minidsv3.show.numbers import count, counted, duration
 from minidsv3.show.tables import facts_table, plain_table
@@ -117,3 +118,24 @@ def _facts(report: Mapping[str, Any]) -> dict[str, str]:
             f"at rate {phase['learning_rate']:g}, main loss {losses}"
         )
     return facts
+
+
+def demo() -> PositionTable:
+    """Bits per byte by position before and after a rehearsal, in windows of the trained length."""
+    from minidsv3.interpreter import Model
+    from minidsv3.show.rehearsal import CONFIG, PLAN, rehearsed
+    from minidsv3.training import bits_by_position, token_sizes
+
+    run, T = rehearsed(), PLAN.seq_len
+    sizes = token_sizes(run.tokenizer, CONFIG.vocab_size)
+    models = {"untrained": Model.initialise(CONFIG).parameters, "rehearsed": run.parameters}
+    found = {
+        name: bits_by_position(parameters, run.held_out, sizes, T, T // 4)
+        for name, parameters in models.items()
+    }
+    bits = {name: one.bits_per_byte for name, one in found.items()}
+    return PositionTable(found["rehearsed"].edges, bits, {name: one.overall for name, one in found.items()})
+
+
+if __name__ == "__main__":
+    shown(demo())

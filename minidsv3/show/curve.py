@@ -25,6 +25,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from minidsv3.show.chart import resample
+from minidsv3.show.forms import shown
 
 __all__ = ["Curve"]
 
@@ -93,3 +94,15 @@ class Curve:
             if values
         ]
         return "; ".join(said) + (f" {self.unit}" if self.unit else "")
+
+
+def demo() -> Curve:
+    """The losses of a short run."""
+    from minidsv3.show.dashboard import loss_series
+    from minidsv3.show.rehearsal import rehearsed
+
+    return Curve(loss_series(rehearsed().rows), unit="nats a token")
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from minidsv3.show.chart import Bar, Sparkline, Strip
 from minidsv3.show.curve import Curve
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import count, duration
 
 __all__ = ["View", "dashboard", "loss_series", "plain_line"]
@@ -142,3 +143,14 @@ def _experts(view: View) -> RenderableType:
             Text(f"experts {i + 1}", style="dim", no_wrap=True), f"MaxVio {violation:5.2f}", history, strip
         )
     return table
+
+
+def demo() -> RenderableType:
+    """A short run at its last step."""
+    from minidsv3.show.rehearsal import PLAN, rehearsed
+
+    return dashboard(View(rehearsed().rows, PLAN.steps, 0, 3.0, PLAN.bias_speed, "a rehearsal"))
+
+
+if __name__ == "__main__":
+    shown(demo())

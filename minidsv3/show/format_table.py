@@ -25,6 +25,7 @@ from rich.text import Text
 from minidsv3.numerics.block_formats import BlockFormat
 from minidsv3.numerics.formats import NumberFormat
 from minidsv3.numerics.integers import IntegerFormat
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import count, number
 from minidsv3.show.tables import facts_table, in_parts, plain_table
 
@@ -214,11 +215,32 @@ class CodeMap:
 
     fmt: NumberFormat
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def describe(self) -> str:
+        """A line for each code."""
+        return "\n".join(f"0x{code:02X}: {value}" for code, value in enumerate(self._values()))
+
+    def _values(self) -> list[str]:
+        """What the codes without a sign stand for."""
         codes = np.arange(1 << (self.fmt.bits - self.fmt.signed))
-        values = [number(float(value)) for value in self.fmt.decode(codes.astype(self.fmt.dtype))]
+        return [number(float(value)) for value in self.fmt.decode(codes.astype(self.fmt.dtype))]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        values = self._values()
         cell = max(map(len, values)) + 2
         columns = next(n for n in (16, 8, 4, 2, 1) if n * cell + 6 <= options.max_width or n == 1)
         for start in range(0, len(values), columns):
             row = "".join(value.rjust(cell) for value in values[start : start + columns])
             yield Text().append(f"0x{start:02X}", "dim").append(row)
+
+
+def demo() -> FormatsPage:
+    """All formats."""
+    from minidsv3.numerics import BLOCK_FORMATS, FORMATS
+    from minidsv3.numerics.integers import INTEGERS
+
+    shared = SharedScales(list(BLOCK_FORMATS.values()), list(INTEGERS.values()))
+    return FormatsPage(FormatTable(list(FORMATS.values())), shared)
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -26,7 +26,9 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rich.color import Color
+from rich.columns import Columns
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -105,8 +107,10 @@ def in_words(picture: RenderableType) -> str:
         return str(picture)
     if isinstance(picture, Table):
         return "\n".join(_rows_in_words(picture))
-    if isinstance(picture, Group):
+    if isinstance(picture, Group | Columns):
         return "\n".join(filter(None, map(in_words, picture.renderables)))
+    if isinstance(picture, Padding):
+        return in_words(picture.renderable)
     return off_screen(picture, width=10_000, encoding="ascii")
 
 

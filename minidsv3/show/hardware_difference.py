@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minidsv3.hardware import Difference, Hardware, Quantity
+from minidsv3.show.forms import shown
 from minidsv3.show.hardware_table import NARROW, WIDE, named
 from minidsv3.show.numbers import counted, size
 from minidsv3.show.tables import plain_table
@@ -160,3 +161,15 @@ def _ratio(one: Difference) -> str:
     if only := _only(one):
         return f"only {only}"
     return "" if one.ratio is None else f"x {one.ratio:.3g}"
+
+
+def demo() -> DifferenceTable:
+    """The H800 and the H200."""
+    from minidsv3.hardware import difference, load_hardware
+
+    a, b = load_hardware("h800"), load_hardware("h200")
+    return DifferenceTable(a, b, difference(a, b))
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -29,6 +29,7 @@ from rich.text import Text
 from minidsv3.hardware import Hardware, Quantity, TensorCore
 from minidsv3.hardware.schema import meaning
 from minidsv3.hardware.units import STATUSES
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import counted, size
 from minidsv3.show.tables import in_parts, plain_table
 
@@ -209,3 +210,14 @@ def hardware_json(hardware: Hardware) -> dict[str, Any]:
         for path, q in hardware.values.items()
     }
     return {"id": hardware.id, "name": hardware.name, "values": values}
+
+
+def demo() -> HardwareTable:
+    """The H800."""
+    from minidsv3.hardware import load_hardware
+
+    return HardwareTable(load_hardware("h800"))
+
+
+if __name__ == "__main__":
+    shown(demo())

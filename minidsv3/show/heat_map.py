@@ -25,6 +25,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from minidsv3.show.cells import Scale, coloured, cut, largest, plain_label, short
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import shape
 
 __all__ = ["Axis", "HeatMap", "demo"]
@@ -200,6 +201,4 @@ def demo() -> HeatMap:
 
 
 if __name__ == "__main__":
-    from minidsv3.show.forms import shown
-
     shown(demo())

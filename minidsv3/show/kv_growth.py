@@ -20,6 +20,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from minidsv3.show.axes import Chart, LogScale, shortened
+from minidsv3.show.forms import shown
 from minidsv3.show.legend import legend, width_of, without
 from minidsv3.show.numbers import count, size
 
@@ -139,3 +140,19 @@ def tokens(length: float) -> str:
         if whole and whole % unit == 0:
             return f"{whole // unit}{name}"
     return count(whole)
+
+
+def demo() -> KVGrowth:
+    """V3's cache beside what its heads would need without MLA."""
+    from minidsv3.config import ModelConfig
+    from minidsv3.cost import kv_bytes_mha, kv_bytes_mqa, kv_bytes_per_token
+    from minidsv3.hardware import load_hardware
+
+    config, hardware = ModelConfig.preset("v3"), load_hardware("h800")
+    models = {"MLA": kv_bytes_per_token(config), "MQA": kv_bytes_mqa(config), "MHA": kv_bytes_mha(config)}
+    capacity = int(hardware["chip.hbm.capacity"].si)
+    return KVGrowth(models, [1024, 4096, 32_768], capacity, f"memory of the {hardware.name}")
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -26,6 +26,7 @@ from rich.text import Text
 from minidsv3.numerics.formats import E4M3, E5M2, NumberFormat
 from minidsv3.numerics.logfmt import LogFMT
 from minidsv3.numerics.tile_errors import TileError
+from minidsv3.show.forms import shown
 from minidsv3.show.measurements import Bars
 from minidsv3.show.numbers import number, signed_percent
 from minidsv3.show.tables import facts_table, in_parts
@@ -162,3 +163,15 @@ def _octave_table(columns: Mapping[str, list[int]], options: ConsoleOptions) -> 
         octave = f"max/2^{i + 1} .. " + (f"max/2^{i}" if i else "max")
         rows.append({"octave": octave} | {name: str(counts[i]) for name, counts in columns.items()})
     return in_parts(rows, options, list(columns))
+
+
+def demo() -> LogFMTPage:
+    """A Gaussian tile in LogFMT-8."""
+    from minidsv3.numerics.tile_errors import tile_error
+
+    tile, fmt = np.random.default_rng(0).standard_normal((1, 128), np.float32), LogFMT(bits=8)
+    return LogFMTPage("a Gaussian tile", tile, fmt, {"LogFMT-8": tile_error(tile, fmt.round(tile))})
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -9,7 +9,7 @@ Does: lay out the results of `numerics.experiments` and `training.experiments`. 
     ------------------------
     mla.out  2.57 %  0.166 %
 
-Next: minidsv3.show.dashboard
+Next: minidsv3.show.rehearsal
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from minidsv3.show.chart import Bar
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import percent
 from minidsv3.show.tables import in_parts, plain_table
 
@@ -122,3 +123,25 @@ class Page:
         """The parts that can say themselves in words."""
         said = [part.describe() for part in self.parts.values() if hasattr(part, "describe")]
         return "\n".join([self.title, *said, *self.remarks])
+
+
+def demo() -> Page:
+    """Errors of three formats on two kinds of values."""
+    import numpy as np
+
+    from minidsv3.numerics import FORMATS
+    from minidsv3.numerics.tile_errors import draw, tile_error
+
+    names, rows = ("e5m2", "e4m3", "bf16"), dict[str, dict[str, float]]()
+    for kind in ("gaussian", "outliers"):
+        x = draw(kind, (16, 256), np.random.default_rng(0), 1e5)
+        rows[kind] = {name: tile_error(x, FORMATS[name].round(x)).relative_rms for name in names}
+    parts: dict[str, RenderableType] = {
+        "errors": Comparison("values", rows),
+        "Gaussian": Bars("format", "rel. RMS", rows["gaussian"]),
+    }
+    return Page("rounding without scales", parts, ["relative RMS errors of 4096 values"])
+
+
+if __name__ == "__main__":
+    shown(demo())

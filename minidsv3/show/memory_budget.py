@@ -31,6 +31,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from minidsv3.show.axes import ruler, shortened
+from minidsv3.show.forms import shown
 from minidsv3.show.legend import legend
 from minidsv3.show.numbers import size
 
@@ -155,3 +156,21 @@ def _arrow(plain: bool) -> str:
 
 def _written(amount: float) -> str:
     return shortened(size(amount))
+
+
+def demo() -> MemoryBudget:
+    """One GPU that serves V3, by the attention its heads had."""
+    from minidsv3.config import ModelConfig
+    from minidsv3.cost import kv_bytes_mha, kv_bytes_per_token
+    from minidsv3.hardware import load_hardware
+    from minidsv3.show.phase_page import priced
+
+    config, hardware, phase = ModelConfig.preset("v3"), load_hardware("h800"), priced("decode")
+    tokens = phase.kv_bytes // kv_bytes_per_token(config)
+    caches = {"MLA": phase.kv_bytes, "MHA": tokens * kv_bytes_mha(config)}
+    budgets = {name: {"weights": phase.weight_bytes, "KV cache": size} for name, size in caches.items()}
+    return MemoryBudget(budgets, int(hardware["chip.hbm.capacity"].si), f"memory of the {hardware.name}")
+
+
+if __name__ == "__main__":
+    shown(demo())

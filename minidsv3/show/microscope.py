@@ -29,6 +29,7 @@ from rich.text import Text
 from minidsv3.hardware import TensorCore
 from minidsv3.numerics.accumulator import Step, Term
 from minidsv3.numerics.experiments import DotTrace
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import counted, number, percent, signed_percent
 from minidsv3.show.tables import in_parts
 
@@ -75,6 +76,17 @@ class StepPicture:
             yield Text(f"and {counted(len(step.terms) - len(drawn), 'zero')}", FAINT)
         yield Text("-" * min(NAME + VALUE + integer + fraction + 4, options.max_width), FAINT)
         yield from self._sum(integer, fraction)
+
+    def describe(self) -> str:
+        """A line for each term, then the sum."""
+        step = self.step
+        integer, fraction = 2, step.largest - step.last
+        said = [f"last digit kept: 2^{step.last}"]
+        for term in (term for term in step.terms if term.significand):
+            dropped = term_bits(term, step.last, integer, fraction)[1]
+            lost = f"digits {dropped} dropped" if dropped else "nothing dropped"
+            said.append(f"{term.name}: {_value(term.value)}, {lost}")
+        return "\n".join([*said, f"register {_value(step.result)}, exact {_value(step.exact)}"])
 
     def _ruler(self, integer: int, fraction: int) -> Text:
         left, right = f"2^{self.step.largest + integer - 1}", f"2^{self.step.last}"
@@ -192,3 +204,19 @@ class Microscope:
 def _short(value: float) -> str:
     text = number(value)
     return text if len(text) <= 9 else f"{value:.4g}"
+
+
+def demo() -> Microscope:
+    """The second step of a dot product of 128 Gaussian operands on an H800."""
+    from minidsv3.hardware import load_hardware
+    from minidsv3.numerics import E4M3
+    from minidsv3.numerics.experiments import dot_trace
+
+    hardware = load_hardware("h800")
+    a, b = (E4M3.encode(np.random.default_rng(i).standard_normal(128, np.float32)) for i in (0, 1))
+    unit = hardware.tensor_core["fp8"]
+    return Microscope(hardware.name, unit, dot_trace(a, b, unit), "Gaussian operands, seeds 0 and 1", 2)
+
+
+if __name__ == "__main__":
+    shown(demo())

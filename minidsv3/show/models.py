@@ -23,6 +23,7 @@ from rich.text import Text
 
 from minidsv3.config import ModelConfig
 from minidsv3.cost import kv_bytes_per_token
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import count, number
 from minidsv3.show.tables import in_parts
 
@@ -232,3 +233,15 @@ def models_json(table: ModelTable) -> dict[str, Any]:
             for m in table.members
         ]
     }
+
+
+def demo() -> ModelTable:
+    """V3 and Moonlight."""
+    from minidsv3.config import published_figures
+
+    names = ("v3", "moonlight")
+    return ModelTable([member(name, ModelConfig.preset(name), published_figures(name)) for name in names])
+
+
+if __name__ == "__main__":
+    shown(demo())

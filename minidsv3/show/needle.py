@@ -29,6 +29,7 @@ from typing import Any, Self
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import counted, percent
 
 __all__ = ["NeedleMap", "NeedleMaps"]
@@ -147,3 +148,19 @@ def _cell(share: float, plain: bool) -> Text:
     level = sum(share >= step for step in STEPS)
     shade = (PLAIN_SHADES if plain else SHADES)[level]
     return Text(2 * shade, COLOURS[level]).append(f"{100 * share:3.0f}", COLOURS[level])
+
+
+def demo() -> NeedleMaps:
+    """What a model that learned next to nothing finds."""
+    from minidsv3.corpus.needle import THINGS, word_ids
+    from minidsv3.show.rehearsal import PLAN, rehearsed
+    from minidsv3.training import retrieval
+
+    run, lengths, depths, samples = rehearsed(), [40, 64], [0.0, 0.5, 1.0], 16
+    found = retrieval(run.parameters, word_ids(run.tokenizer), lengths, depths, samples)
+    drawn = NeedleMap("after a rehearsal", PLAN.seq_len, found.T.tolist())
+    return NeedleMaps(lengths, depths, samples, 1 / len(THINGS), [drawn])
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -30,6 +30,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from minidsv3.numerics.formats import NumberFormat
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import number
 
 __all__ = ["LinePage", "LinearLine", "Profile", "octaves_of", "values_between", "values_by_octave"]
@@ -294,3 +295,15 @@ class LinePage:
         if self.line.value is not None:
             line |= {"value": self.line.value, "rounded": self.line.rounded()}
         return {"values_by_octave": by_octave, "line": line}
+
+
+def demo() -> LinePage:
+    """Five formats from 0 to 2."""
+    from minidsv3.numerics import FORMATS
+
+    names = ("e4m3", "e5m2", "e5m6", "fp16", "bf16")
+    return LinePage.of([FORMATS[name] for name in names], 0.0, 2.0, 0.3)
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -22,7 +22,7 @@ Does: lay out, and give the same as plain values for JSON. Does not: run, choose
     128 FLOP of products; 48 B activation, 64 B weight
     0.0334 ns on NVIDIA H800 SXM, bound by memory
 
-Next: minidsv3.show.models
+Next: minidsv3.show.tables
 """
 
 from collections.abc import Mapping

@@ -21,6 +21,7 @@ Next: minidsv3.show.anatomy
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -31,6 +32,7 @@ from minidsv3.cost.deployment import Deployment, deployment_names, load_deployme
 from minidsv3.cost.explained import Explained
 from minidsv3.cost.phase_bill import against_profile
 from minidsv3.cost.what_if import Effect, effects
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import count, counted, duration, flops, size
 from minidsv3.show.roofline import Roofline
 from minidsv3.show.tables import BillTable, RollUp, plain_table
@@ -212,3 +214,23 @@ def explained_table(rows: Iterable[Explained]) -> RenderableType:
         page.append(Text(kind, "bold"))
         page += [text for one, text in zip(every, said, strict=True) if one.kind == kind]
     return Group(*page)
+
+
+def demo() -> RenderableType:
+    """V3's decoding on an H800."""
+    return phase_page(priced("decode"))
+
+
+@lru_cache
+def priced(phase: str) -> PhaseBill:
+    """V3 on an H800, deployed as DeepSeek does: what demos draw.  phase: train, prefill, decode."""
+    from minidsv3.config import ModelConfig
+    from minidsv3.cost import phase_bill
+    from minidsv3.cost.deployment import default_deployment
+    from minidsv3.hardware import load_hardware
+
+    return phase_bill(ModelConfig.preset("v3"), load_hardware("h800"), default_deployment(phase), "V3")
+
+
+if __name__ == "__main__":
+    shown(demo())

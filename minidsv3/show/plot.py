@@ -26,6 +26,7 @@ from itertools import pairwise
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import percent
 
 __all__ = ["LogPlot"]
@@ -138,3 +139,19 @@ class LogPlot:
             (x, y), (z, w) = points[0], points[-1]
             said.append(f"{name}: {percent(y)} at {self.axis} = {x:g}, {percent(w)} at {z:g}")
         return "; ".join(said)
+
+
+def demo() -> LogPlot:
+    """What outliers cost the other values, by how much they grow."""
+    from minidsv3.numerics import E4M3
+    from minidsv3.numerics.tile_errors import outlier_errors
+
+    errors = outlier_errors((1.0, 1e2, 1e4), (16, 512), E4M3, 1 / 512, seed=0)
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for row in errors:
+        lines.setdefault(row.scaling, []).append((row.growth, row.relative_rms))
+    return LogPlot(lines, "growth")
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -20,16 +20,17 @@ Does: draw a `Quantized` beside what it was made of. Does not: quantise (`minids
 Next: minidsv3.show.logfmt_tile
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
 from minidsv3.numerics.scaling import Quantized
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import counted, number, percent, shape, signed_percent
 from minidsv3.show.tables import in_parts, plain_table
 
@@ -151,6 +152,19 @@ class ElementTable:
         table = plain_table()
         for name in ("x", "x / s", "code", "back", "error"):
             table.add_column(name, justify="left" if name == "code" else "right", no_wrap=True)
+        for cells in self._cells():
+            table.add_row(*cells)
+        yield table
+
+    def describe(self) -> str:
+        """A line for each value."""
+        return "\n".join(
+            f"{x}: over its scale {scaled}, code {code}, back {back}, {error}"
+            for x, scaled, code, back, error in self._cells()
+        )
+
+    def _cells(self) -> Iterator[tuple[str, ...]]:
+        """Value, scaled value, code, value that comes back, error; in words."""
         digits = -(-self.quantized.fmt.bits // 4)
         for x, code, back, s in self._rows():
             with np.errstate(all="ignore"):  # 0 / 0 and NaN are what some recipes come to
@@ -159,8 +173,7 @@ class ElementTable:
             error = "exact" if x == back else "flushed" if back == 0 else "lost"
             if np.isfinite(back) and x != back != 0:
                 error = signed_percent(back / x - 1)
-            table.add_row(number(float(f"{x:.6g}")), scaled, f"0x{code:0{digits}X}", returned, error)
-        yield table
+            yield number(float(f"{x:.6g}")), scaled, f"0x{code:0{digits}X}", returned, error
 
     def _rows(self) -> list[tuple[float, int, float, float]]:
         q = self.quantized
@@ -218,6 +231,11 @@ class RecipeTable:
             errors = [_error(row.relative_rms), *([_error(row.median)] if wide else [])]
             table.add_row(row.name, shape(row.block), *errors, str(zeros), differing)
         yield table
+
+    def describe(self) -> str:
+        """A line for each recipe."""
+        rows = map(_texts, self.rows)
+        return "\n".join(", ".join(f"{name} {text}" for name, text in row.items()) for row in rows)
 
 
 def _texts(row: RecipeRow) -> dict[str, str]:
@@ -279,3 +297,17 @@ class QuantisePage:
         about: dict[str, Any] = {"title": self.title, "format": q.fmt.name.upper(), "block": list(q.block)}
         about |= {"amax": float(np.abs(x).max()), "scale": q.scale.tolist()}
         return about | {"recipes": rows} | values
+
+
+def demo() -> RenderableType:
+    """Gaussian values with an outlier channel in tiles, and one row of them value by value."""
+    from minidsv3.numerics.scaling import quantize
+    from minidsv3.numerics.tile_errors import draw
+
+    x = draw("outliers", (8, 512), np.random.default_rng(0), 1e5)
+    few = np.ascontiguousarray(x[:1, :8])
+    return Group(QuantisationMap(x, quantize(x, (1, 128))), Text(), ElementTable(few, quantize(few, (1, 8))))
+
+
+if __name__ == "__main__":
+    shown(demo())

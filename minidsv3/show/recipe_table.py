@@ -23,6 +23,7 @@ from rich.text import Text
 from minidsv3.machine import Precision, catalogue
 from minidsv3.machine.catalogue import primitives
 from minidsv3.machine.operands import backward_operands, forward_operands
+from minidsv3.show.forms import shown
 from minidsv3.show.tables import facts_table, formats, in_parts
 
 __all__ = ["RecipeTable", "product_rows", "recipe_facts", "recipe_json"]
@@ -99,3 +100,15 @@ def recipe_json(recipe: Precision, width: int) -> Mapping[str, Any]:
         "tables": {name: dict(table) for name, table in recipe.tables.items()},
         "products": product_rows(recipe, width),
     }
+
+
+def demo() -> RecipeTable:
+    """V3's own recipe."""
+    from minidsv3.machine import load_precision
+
+    recipe = load_precision("fp8")
+    return RecipeTable(recipe, recipe.fp8("block"))
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -16,6 +16,7 @@ Does: lay out. Does not: measure anything.
 Next: minidsv3.show.needle
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from minidsv3.cost import Bill
 from minidsv3.show.chart import Bar, Strip
 from minidsv3.show.curve import Curve
 from minidsv3.show.dashboard import loss_series
+from minidsv3.show.forms import shown
 from minidsv3.show.needle import NeedleMaps
 from minidsv3.show.numbers import count, counted, duration, size
 from minidsv3.show.tables import BillTable, RollUp, bill_summary, facts_table, plain_table
@@ -148,3 +150,36 @@ def _closing(report: Mapping[str, Any]) -> dict[str, str]:
         "priced as": report["bill"]["rule"],
         "time": ", ".join(f"{name} {duration(seconds)}" for name, seconds in wall["stages"].items()),
     }
+
+
+def demo() -> RenderableType:
+    """A rehearsal as if it were a run."""
+    from minidsv3.show.rehearsal import CONFIG, PLAN, rehearsed
+
+    run = rehearsed()
+    first, last = (run.rows[i] for i in (0, -1))
+    bits = {
+        name: row["losses"]["main"] / math.log(2) for name, row in (("step 1", first), ("last step", last))
+    }
+    told = (first, max(run.rows, key=lambda row: sum(row["max_violation"])), last, last)
+    violation = {
+        "layers": list(range(len(last["loads"]))),
+        **{name: row["max_violation"] for name, row in zip(VIOLATIONS, told, strict=True)},
+    }
+    report = {
+        "preset": "needle, made smaller",
+        "seed": PLAN.seed,
+        "source": "needles in haystacks",
+        "note": "",
+        "parameters": CONFIG.parameter_counts(),
+        "training": {"steps": PLAN.steps, "tokens": sum(row["tokens"] for row in run.rows)},
+        "held_out": {"bytes": len(run.held_out), "files": 1},
+        "bits_per_byte": bits,
+        "loads": last["loads"],
+        "max_violation": violation,
+    }
+    return report_picture(report, run.rows)
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -37,6 +37,7 @@ from rich.text import Text
 
 from minidsv3.cost.figures import STYLES, groups
 from minidsv3.cost.published import VERDICTS, Input, Recomputed
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import counted, number
 
 __all__ = ["Explained", "ReproductionTable", "summary"]
@@ -321,3 +322,14 @@ def _value(value: Any, given: str) -> str:
     if not isinstance(value, int | float):
         return given  # a config: its name
     return f"{value:,}" if isinstance(value, int) else f"{value:,.10g}"
+
+
+def demo() -> ReproductionTable:
+    """What is published of the KV cache, beside what its own inputs give."""
+    from minidsv3.cost.published import choose, recompute
+
+    return ReproductionTable([recompute(figure) for figure in choose(["kv"])])
+
+
+if __name__ == "__main__":
+    shown(demo())

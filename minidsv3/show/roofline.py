@@ -28,6 +28,7 @@ from rich.text import Text
 from minidsv3.cost import Bill, Line, OpTotal, Rates
 from minidsv3.cost.rates import WIRES
 from minidsv3.show.axes import Chart, LogScale, shortened
+from minidsv3.show.forms import shown
 from minidsv3.show.legend import COLOURS, legend, marked, renamed, width_of, without
 from minidsv3.show.numbers import counted, duration, flops, size
 
@@ -271,3 +272,15 @@ def _short(value: float) -> str:
 def _tick(value: float) -> str:
     """The same of a power of ten: "100 T"."""
     return shortened(_short(value))
+
+
+def demo() -> Roofline:
+    """V3's decoding on an H800."""
+    from minidsv3.show.phase_page import priced
+
+    phase = priced("decode")
+    return Roofline(phase.bill, phase.rates)
+
+
+if __name__ == "__main__":
+    shown(demo())

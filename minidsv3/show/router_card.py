@@ -30,6 +30,7 @@ from minidsv3.config import ModelConfig
 from minidsv3.machine import Machine
 from minidsv3.model.gate import BEST_OF_GROUP, choose
 from minidsv3.show.cells import coloured, digit, tint
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import counted
 from minidsv3.show.tables import plain_table
 
@@ -248,6 +249,4 @@ def demo() -> RouterCard:
 
 
 if __name__ == "__main__":
-    from minidsv3.show.forms import shown
-
     shown(demo())

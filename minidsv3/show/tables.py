@@ -29,6 +29,7 @@ from rich.text import Text
 from minidsv3.cost import Bill, Line, OpTotal, Total
 from minidsv3.machine import Op, look_up
 from minidsv3.show.chart import Bar
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import counted, duration, flops, shape, size
 
 __all__ = [
@@ -142,6 +143,15 @@ class BillTable:
             more = f"and {counted(len(rest), 'more op')}"
             yield Text(f"{more}, {duration(left)}, {share} of the time", style="dim")
 
+    def describe(self) -> str:
+        """A line for each op that is shown."""
+        return "\n".join(
+            f"{total.name}, {total.phase}: {duration(total.seconds)}, {total.share:.1%} of the time, "
+            f"{flops(total.matrix_flops + total.vector_flops)}, {size(sum(total.bytes.values()))}, "
+            f"bound by {total.bound}"
+            for total in self.bill.by_op[: self.rows]
+        )
+
 
 def _counts(row: OpTotal | Line) -> dict[str, str]:
     return {
@@ -188,6 +198,15 @@ class TraceTable:
             rows.append(first | _counts(line) | {"bound": line.bound})
         yield fitted(rows, options)
 
+    def describe(self) -> str:
+        """A line for each row."""
+        return "\n".join(
+            f"{line.op}{'' if line.layer is None else f', layer {line.layer}'}: {shapes(line.shapes)}, "
+            f"{flops(line.matrix_flops + line.vector_flops)}, {size(sum(line.bytes.values()))}, "
+            f"{duration(line.seconds)}, bound by {line.bound}"
+            for line in self.bill.lines
+        )
+
 
 @dataclass(frozen=True)
 class RollUp:
@@ -210,6 +229,13 @@ class RollUp:
             work = (flops(total.matrix_flops + total.vector_flops),) if wide else ()
             table.add_row(total.name, duration(total.seconds), f"{total.share:.1%}", *bar, *work, total.bound)
         yield table
+
+    def describe(self) -> str:
+        """A line for each part."""
+        return "\n".join(
+            f"{total.name}: {duration(total.seconds)}, {total.share:.1%}, bound by {total.bound}"
+            for total in getattr(self.bill, f"by_{self.by}")
+        )
 
 
 def bill_summary(bill: Bill) -> Text:
@@ -276,3 +302,21 @@ def glossary_table(glossary: Mapping[str, Mapping[str, str]]) -> Table:
             Text(name), row["meaning"], Text(row["shape"]), row.get("tensor", ""), row.get("equation", "")
         )
     return table
+
+
+def demo() -> RenderableType:
+    """The bill of a nano model's forward pass: by op, by part, as it ran."""
+    from minidsv3.config import ModelConfig
+    from minidsv3.cost import bill
+    from minidsv3.hardware import load_hardware
+    from minidsv3.interpreter import Model
+    from minidsv3.machine import Machine
+
+    machine = Machine(trace=True)
+    Model.initialise(ModelConfig.preset("nano")).logits([[1, 2, 3, 4]], machine=machine)
+    found = bill(machine.trace, load_hardware("h800"))
+    return Group(BillTable(found), Text(), RollUp(found), Text(), TraceTable(found))
+
+
+if __name__ == "__main__":
+    shown(demo())

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from minidsv3.show.cells import entropy, plain_label, short
 from minidsv3.show.chart import Bar
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import count, percent
 from minidsv3.show.tables import plain_table
 
@@ -86,6 +87,4 @@ def demo() -> TopTokens:
 
 
 if __name__ == "__main__":
-    from minidsv3.show.forms import shown
-
     shown(demo())

@@ -27,6 +27,7 @@ from rich.text import Text
 
 from minidsv3.show.attention_map import AttentionMap
 from minidsv3.show.cells import short
+from minidsv3.show.forms import shown
 from minidsv3.show.heat_map import Axis, HeatMap
 from minidsv3.show.numbers import count, shape
 from minidsv3.show.router_card import RouterCard
@@ -195,6 +196,4 @@ def demo() -> Picture:
 
 
 if __name__ == "__main__":
-    from minidsv3.show.forms import shown
-
     shown(demo())

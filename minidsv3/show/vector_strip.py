@@ -20,6 +20,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from minidsv3.show.cells import Scale, largest, short
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import shape
 
 __all__ = ["VectorStrip", "demo"]
@@ -94,6 +95,4 @@ def demo() -> VectorStrip:
 
 
 if __name__ == "__main__":
-    from minidsv3.show.forms import shown
-
     shown(demo())

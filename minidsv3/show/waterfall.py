@@ -31,6 +31,7 @@ from rich.text import Text
 from minidsv3.cost import Bill
 from minidsv3.cost.rates import WIRES
 from minidsv3.show.axes import ruler
+from minidsv3.show.forms import shown
 from minidsv3.show.legend import COLOURS, mark, marked
 from minidsv3.show.numbers import counted, duration
 
@@ -263,3 +264,15 @@ def _gathered(steps: Sequence[Step], least: float) -> list[Step]:
 
 def _sum(steps: Sequence[Step]) -> float:
     return sum(step.total for step in steps)
+
+
+def demo() -> Waterfall:
+    """V3's prefill on an H800."""
+    from minidsv3.show.phase_page import priced
+
+    phase = priced("prefill")
+    return waterfall_of(phase.bill, phase.deployment.overlap)
+
+
+if __name__ == "__main__":
+    shown(demo())

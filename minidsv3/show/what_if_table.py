@@ -24,6 +24,7 @@ from rich.text import Text
 from minidsv3.cost.scenarios import Beyond, Scenario
 from minidsv3.cost.what_if import Comparison, Effect
 from minidsv3.show.chart import Bar
+from minidsv3.show.forms import shown
 from minidsv3.show.numbers import duration, flops, percent, signed_percent, size
 from minidsv3.show.tables import facts_table, in_parts, plain_table
 
@@ -275,3 +276,16 @@ def what_ifs_json(what_ifs: Sequence[WhatIf], beyond: Sequence[Beyond]) -> dict[
         {"scenario": one.scenario.to_dict(), "bill": one.where} | one.comparison.to_dict() for one in what_ifs
     ]
     return {"what_ifs": rows, "beyond": [one._asdict() for one in beyond]}
+
+
+def demo() -> WhatIfCard:
+    """LogFMT on the wire."""
+    from minidsv3.config import ModelConfig
+    from minidsv3.cost.scenarios import scenario_named, what_if
+
+    scenario = scenario_named("logfmt")
+    return WhatIfCard(WhatIf(scenario, what_if(ModelConfig.preset("v3"), scenario, None, None, "V3")))
+
+
+if __name__ == "__main__":
+    shown(demo())
