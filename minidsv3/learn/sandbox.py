@@ -50,6 +50,8 @@ class Limits:
     cpu_seconds: int = 10
     wall_seconds: float = 20.0
     file_mib: int = 16  # the largest file that may be written
+    disk_mib: int = 32  # all files together, where the system can hold that
+    processes: int = 16  # and threads, its own among them
     output_bytes: int = 64 * 1024
 
 

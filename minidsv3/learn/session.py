@@ -20,6 +20,7 @@ import json
 import os
 import secrets
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -28,24 +29,33 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from minidsv3.learn.child_values import HEADER, MOST_BYTES, Other, Value, pack, unpack
 from minidsv3.learn.sandbox import THREADS, Limits
 from minidsv3.learn.work import Work
 
-__all__ = ["Answer", "Ended", "Limits", "Other", "Session", "Warm"]
+__all__ = ["Answer", "Ended", "Limits", "Lost", "Other", "Session", "Warm"]
 
 START = (
     "import sys; sys.path.insert(0, sys.argv[1]); from minidsv3.learn.child_guard import nursery; nursery()"
 )
 MOST_SOURCE = 2**20  # characters
+MOST_AT_ONCE = 2**20  # bytes read
 START_SECONDS = 30.0  # for the warm process to come up
-LAST_WORDS = 0.5  # seconds that the guard has to tell how it ended
+LAST_SECONDS = 1.0  # for the guard to tell how it ended
+END_SECONDS = 5.0  # for it to end everything
+UNASKED = "answered something that was not asked"
+UNREADABLE = "sent an answer that cannot be read"
+Ends = tuple[socket.socket, socket.socket, socket.socket]
 
 
 class Ended(Exception):
     """The session gave no valid answer and is over; says why, in words."""
+
+
+class Lost(Ended):
+    """It ended because its guard is gone or never came: worth one more try, alone."""
 
 
 @dataclass(frozen=True)
@@ -69,29 +79,42 @@ class Answer:
 class Session:
     """A student's code, loaded, answering calls. A context manager; at its end nothing of it is left."""
 
-    def __init__(
-        self, source: str, limits: Limits, ends: tuple[socket.socket, ...], held: tuple[str, ...]
-    ) -> None:
-        self.limits, self.held = limits, held
+    problem: str | None = None
+    """Why the file did not load, in words with the line."""
+    callables: tuple[str, ...] = ()
+    """Functions and classes that it defines or imports, by public name."""
+    held: tuple[str, ...] = ("output", "wall time")
+    """Which limits hold on this system."""
+
+    def __init__(self, source: str, limits: Limits, ends: Ends) -> None:
+        """Load a source; `Lost` if there is no process at the other ends."""
+        self.limits = limits
         self._channel, self._printed, self._guard = ends
         self._number, self._left = 0, limits.wall_seconds
-        self._output = bytearray()
+        self._heard, self._output, self._told = bytearray(), bytearray(), bytearray()
         self._over: str | None = None
-        self.problem: str | None = None
-        self.callables: tuple[str, ...] = ()
         for end in ends:
             end.setblocking(False)
+        self._begin()
         self._load(source)
 
+    def _begin(self) -> None:
+        """The guard says what holds as soon as it has put up the walls."""
+        said = self._guard_says(START_SECONDS)
+        if said is None or "held" not in said:
+            self._end("could not be started")
+            raise Lost("could not be started")
+        self.held = tuple(sorted({*self.held, *said["held"]}))
+
     def _load(self, source: str) -> None:
-        if len(source) > MOST_SOURCE:
-            self.problem = f"is longer than {MOST_SOURCE} characters"
-            self._end(self.problem)
-            return
         try:
+            if len(source) > MOST_SOURCE:
+                self._fail(f"is longer than {MOST_SOURCE} characters")
             said = self._ask({"source": source})
-            self.problem = _checked(said, "problem", str | None)
-            self.callables = _texts(said, "callables")
+            self.problem = self._part(said, "problem", str | None)
+            self.callables = self._texts(said, "callables")
+        except Lost:
+            raise
         except Ended as ended:
             self.problem = str(ended)
 
@@ -103,15 +126,15 @@ class Session:
         names, values = list(arguments), list(arguments.values())
         start = monotonic()
         said = self._ask({"function": function, "names": names, "values": values, "count": count})
-        work = _checked(said, "work", tuple | None)
+        work = self._part(said, "work", tuple | None)
         return Answer(
             value=said.get("value"),
-            raised=_checked(said, "raised", str | None),
-            warnings=_texts(said, "warnings"),
-            printed=_checked(said, "printed", str),
-            shares=tuple(name for name in names if name in _texts(said, "shares")),
-            changed=tuple(name for name in names if name in _texts(said, "changed")),
-            work=None if work is None else Work(*(int(count) for count in work)),
+            raised=self._part(said, "raised", str | None),
+            warnings=self._texts(said, "warnings"),
+            printed=self._part(said, "printed", str),
+            shares=tuple(name for name in names if name in self._texts(said, "shares")),
+            changed=tuple(name for name in names if name in self._texts(said, "changed")),
+            work=None if work is None else self._work(work),
             large=bool(said.get("large")),
             seconds=monotonic() - start,
         )
@@ -123,119 +146,13 @@ class Session:
 
     def finish(self) -> None:
         """Ended if the session is over, or has said something that it was not asked."""
-        if self._over is None and _readable(self._channel):
-            self._fail_reading()
+        if self._over is None and (self._heard or _readable(self._channel)):
+            self._broken()
         if self._over is not None:
             raise Ended(self._over)
 
-    def _ask(self, request: dict[str, Value]) -> dict[str, Value]:
-        """One question and its answer."""
-        self.finish()
-        nonce, body = secrets.token_bytes(16), pack(request)
-        until = monotonic() + self._left
-        try:
-            self._send(HEADER.pack(nonce, self._number, len(body)) + body, until)
-            theirs, number, size = HEADER.unpack(self._receive(HEADER.size, until))
-            if (theirs, number) != (nonce, self._number):
-                self._fail("answered something that was not asked")
-            if size > MOST_BYTES:
-                self._fail(f"sent an answer of {size} bytes; {MOST_BYTES} are read")
-            said = unpack(self._receive(size, until))
-        except ValueError:
-            self._fail("sent an answer that cannot be read")
-        finally:
-            self._left = until - monotonic()
-        if not isinstance(said, dict):
-            self._fail("sent an answer that cannot be read")
-        self._number += 1
-        return dict(said)
-
-    def _send(self, data: bytes, until: float) -> None:
-        rest = memoryview(data)
-        while rest:
-            self._wait(until, writing=True)
-            with contextlib.suppress(BlockingIOError):
-                try:
-                    rest = rest[self._channel.send(rest) :]
-                except OSError:
-                    self._fail_reading()
-
-    def _receive(self, size: int, until: float) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            self._wait(until)
-            try:
-                part = self._channel.recv(min(size - len(data), 2**20))
-            except BlockingIOError:
-                continue
-            except OSError:
-                part = b""
-            if not part:
-                self._fail_reading()
-            data += part
-        return bytes(data)
-
-    def _wait(self, until: float, writing: bool = False) -> None:
-        """Until the channel is ready, keeping what is printed; Ended if it takes too long."""
-        channel = self._channel
-        while True:
-            left = until - monotonic()
-            if left <= 0:
-                self._fail(f"ran longer than {self.limits.wall_seconds:g} s")
-            watched = [self._printed, *([] if writing else [channel])]
-            ready, free, _ = select.select(watched, [channel] if writing else [], [], min(left, 1.0))
-            if self._printed in ready:
-                self._keep()
-            if channel in ready or channel in free:
-                return
-
-    def _keep(self) -> None:
-        """Read what was printed; beyond the cap it is thrown away."""
-        try:
-            data = self._printed.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:  # closed: give the wait something that never becomes ready
-            self._printed.close()
-            self._printed, self._other = socket.socketpair()
-        self._output += data[: self.limits.output_bytes - len(self._output)]
-
-    def _fail_reading(self) -> None:
-        """The channel closed, or spoke unasked: ask the guard why, then fail."""
-        with contextlib.suppress(OSError):
-            if self._channel.recv(1, socket.MSG_PEEK):
-                self._fail("answered something that was not asked")
-        self._fail(self._last_words())
-
-    def _last_words(self) -> str:
-        with contextlib.suppress(OSError, ValueError):
-            if _readable(self._guard, LAST_WORDS):
-                status = json.loads(self._guard.recv(4096) or b"null")
-                if status is not None:
-                    return in_words(status, self.limits)
-                return "was killed, and its guard with it"
-        return "closed its line to the checker"
-
-    def _fail(self, words: str) -> None:
-        self._end(words)
-        raise Ended(words)
-
-    def _end(self, words: str) -> None:
-        """Let go of everything; the guard then ends what still runs."""
-        if self._over is None:
-            self._over = words
-            while _readable(self._printed) and self._printed.fileno() >= 0:
-                before = self._printed
-                self._keep()
-                if self._printed is not before:
-                    break
-            for end in (self._channel, self._printed, self._guard):
-                end.close()
-
     def close(self) -> None:
-        """End the session and everything that it started."""
+        """End the session and everything that it started; when this returns, that is done."""
         self._end("was closed")
 
     def __enter__(self) -> Self:
@@ -244,32 +161,168 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    # ---- one question, one answer
+
+    def _ask(self, request: dict[str, Value]) -> dict[str, Value]:
+        self.finish()
+        nonce, body = secrets.token_bytes(16), pack(request)
+        until = monotonic() + self._left
+        self._send(HEADER.pack(nonce, self._number, len(body)) + body, until)
+        theirs, number, size = HEADER.unpack(self._receive(HEADER.size, until))
+        if (theirs, number) != (nonce, self._number):
+            self._fail(UNASKED)
+        if size > MOST_BYTES:
+            self._fail(f"sent an answer of {size} bytes; at most {MOST_BYTES} are read")
+        data = self._receive(size, until)
+        self._left = until - monotonic()
+        self._number += 1
+        try:
+            said = unpack(data)
+        except (ValueError, MemoryError):
+            said = None
+        if not isinstance(said, dict):
+            self._fail(UNREADABLE)
+        return dict(said)
+
+    def _send(self, data: bytes, until: float) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._channel.send(rest) :]
+            except BlockingIOError:
+                self._wait(until, writing=True)
+            except OSError:
+                self._broken()
+
+    def _receive(self, size: int, until: float) -> bytes:
+        while len(self._heard) < size:
+            self._wait(until)
+            try:
+                part = self._channel.recv(MOST_AT_ONCE)
+            except BlockingIOError:
+                continue
+            except OSError:
+                part = b""
+            if not part:
+                self._broken()
+            self._heard += part
+        data = bytes(self._heard[:size])
+        del self._heard[:size]
+        return data
+
+    def _wait(self, until: float, writing: bool = False) -> None:
+        """Until the channel is ready, keeping what is printed meanwhile; Ended if it takes too long."""
+        reading = [] if writing else [self._channel]
+        while True:
+            left = until - monotonic()
+            if left <= 0:
+                self._fail(f"ran longer than {self.limits.wall_seconds:g} s")
+            printing = [self._printed] if self._printed.fileno() >= 0 else []
+            ready, free, _ = select.select(
+                printing + reading, [self._channel] if writing else [], [], min(left, 1.0)
+            )
+            if self._printed in ready:
+                self._keep()
+            if free or self._channel in ready:
+                return
+
+    def _keep(self) -> bool:
+        """Read what was printed, and whether there was any; beyond the cap it is thrown away."""
+        try:
+            data = self._printed.recv(MOST_AT_ONCE)
+        except OSError:
+            data = b""
+        if not data:
+            self._printed.close()
+        self._output += data[: max(self.limits.output_bytes - len(self._output), 0)]
+        return bool(data)
+
+    # ---- the end
+
+    def _broken(self) -> NoReturn:
+        """The channel closed, or spoke unasked; the guard may know why."""
+        closed = not self._heard
+        with contextlib.suppress(OSError):
+            closed = closed and not self._channel.recv(1, socket.MSG_PEEK)
+        if not closed:
+            self._fail(UNASKED)
+        said = self._guard_says(LAST_SECONDS)
+        if said is None:
+            self._fail("closed its line to the checker")
+        if not said:
+            self._end("was killed, and its guard with it")
+            raise Lost("was killed, and its guard with it")
+        self._fail(in_words(said, self.limits))
+
+    def _guard_says(self, seconds: float) -> dict[str, Any] | None:
+        """The next line of the guard; none in time: None, none any more: empty."""
+        until = monotonic() + seconds
+        while b"\n" not in self._told:
+            if not _readable(self._guard, max(until - monotonic(), 0.0)):
+                return None
+            try:
+                data = self._guard.recv(4096)
+            except OSError:
+                data = b""
+            if not data:
+                return {}
+            self._told += data
+        line, _, rest = self._told.partition(b"\n")
+        self._told = bytearray(rest)
+        said = json.loads(line)
+        return said if isinstance(said, dict) else {}
+
+    def _fail(self, words: str) -> NoReturn:
+        self._end(words)
+        raise Ended(words)
+
+    def _end(self, words: str) -> None:
+        """Let go of everything, and wait until the guard has ended what still ran."""
+        if self._over is not None:
+            return
+        self._over = words
+        most = self.limits.output_bytes
+        while len(self._output) < most and _readable(self._printed) and self._keep():
+            pass
+        with contextlib.suppress(OSError):
+            self._guard.shutdown(socket.SHUT_WR)
+        self._channel.close()
+        self._printed.close()
+        while self._guard_says(END_SECONDS):
+            pass
+        self._guard.close()
+
+    # ---- parts of an answer, which may be anything
+
+    def _part(self, said: dict[str, Value], name: str, kind: Any) -> Any:
+        value = said.get(name)
+        if not isinstance(value, kind):
+            self._fail(UNREADABLE)
+        return value
+
+    def _texts(self, said: dict[str, Value], name: str) -> tuple[str, ...]:
+        values = self._part(said, name, tuple | list)
+        if not all(isinstance(value, str) for value in values):
+            self._fail(UNREADABLE)
+        return tuple(values)
+
+    def _work(self, counts: tuple[Value, ...]) -> Work:
+        if len(counts) != len(Work._fields) or not all(type(n) is int and n >= 0 for n in counts):
+            self._fail(UNREADABLE)
+        return Work(*counts)
+
 
 def _readable(end: socket.socket, seconds: float = 0.0) -> bool:
     return end.fileno() >= 0 and bool(select.select([end], [], [], seconds)[0])
 
 
-def _checked(said: dict[str, Value], name: str, kind: Any) -> Any:
-    """A part of an answer that has to be of a kind."""
-    value = said.get(name)
-    if not isinstance(value, kind):
-        raise Ended("sent an answer that cannot be read")
-    return value
-
-
-def _texts(said: dict[str, Value], name: str) -> tuple[str, ...]:
-    """A part of an answer that has to be texts, from here on each once."""
-    values = said.get(name)
-    if not isinstance(values, tuple | list) or not all(isinstance(value, str) for value in values):
-        raise Ended("sent an answer that cannot be read")
-    return tuple(values)
-
-
 def in_words(status: dict[str, Any], limits: Limits) -> str:
     """How a process ended, in words."""
-    import signal
-
-    code, cpu = status["code"], status["cpu"]
+    code, cpu, why = status["code"], status["cpu"], status["why"]
+    if why == "processes":
+        return f"started more than {limits.processes} processes"
+    if why == "memory":
+        return f"ran out of memory (limit {limits.memory_mib} MiB)"
     if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= limits.cpu_seconds):
         return f"used {limits.cpu_seconds} s of CPU"
     if code == -signal.SIGKILL:
@@ -283,46 +336,62 @@ def in_words(status: dict[str, Any], limits: Limits) -> str:
 
 
 class Warm:
-    """A process from which sessions are forked. A context manager; starts at once, in the background."""
+    """A process from which sessions are forked. A context manager; starts at once, beside what follows."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="minidsv3-", ignore_cleanup_errors=True)
+        Path(self._folder.name).chmod(0o711)
         self._start()
 
     def _start(self) -> None:
-        self._control, theirs = socket.socketpair()
         package = Path(__file__).resolve().parents[2]
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", START, str(package), str(theirs.fileno())],
-            cwd=self._folder.name,
-            env={"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"} | dict.fromkeys(THREADS, "1"),
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        theirs.close()
-        self._held: tuple[str, ...] | None = None
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-c", START, str(package), str(theirs.fileno())],
+                cwd=self._folder.name,
+                env=_environment(self._folder.name),
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
 
     def open(self, source: str, limits: Limits | None = None) -> Session:
-        """Load a source in a process of its own; what went wrong is the session's `problem`."""
+        """Load a source in a process of its own; what went wrong is the session's `problem`.
+
+        A warm process that has died is replaced. Lost if no session can be started.
+        """
         limits = limits or Limits()
-        if self._held is None:
-            self._control.settimeout(START_SECONDS)
-            self._held = tuple(json.loads(self._control.recv(65536))["held"])
+        with contextlib.suppress(OSError, Lost):
+            return Session(source, limits, self._order(limits))
+        self._stop()
+        self._start()
+        try:
+            return Session(source, limits, self._order(limits))
+        except OSError as problem:
+            raise Lost(f"could not be started: {problem}") from None
+
+    def _order(self, limits: Limits) -> Ends:
+        """Have a session forked  ->  our ends of its channel, its output and the line to its guard."""
         pairs = [socket.socketpair() for _ in range(3)]
-        order = {"limits": asdict(limits), "folder": self._folder.name}
-        socket.send_fds(self._control, [json.dumps(order).encode()], [theirs.fileno() for _, theirs in pairs])
-        for _, theirs in pairs:
-            theirs.close()
-        return Session(source, limits, tuple(ours for ours, _ in pairs), self._held)
+        order = json.dumps({"limits": asdict(limits), "folder": self._folder.name}).encode()
+        try:
+            socket.send_fds(self._control, [order], [theirs.fileno() for _, theirs in pairs])
+        finally:
+            for _, theirs in pairs:
+                theirs.close()
+        return pairs[0][0], pairs[1][0], pairs[2][0]
+
+    def _stop(self) -> None:
+        self._control.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+        self._process.kill()
+        self._process.wait()
 
     def close(self) -> None:
         """End the process and all of its sessions."""
-        self._control.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(2.0)
-        self._process.kill()
-        self._process.wait()
+        self._stop()
         self._folder.cleanup()
 
     def __enter__(self) -> Self:
@@ -330,3 +399,9 @@ class Warm:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _environment(folder: str) -> dict[str, str]:
+    """What the student's process sees of ours: nothing but where programs are."""
+    own = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "HOME": folder, "TMPDIR": folder}
+    return own | dict.fromkeys(THREADS, "1")
