@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from minidsv3.config import near
 from minidsv3.machine import Row
 
-__all__ = ["AXES", "Picked", "Place", "Selector", "parse", "pick", "position"]
+__all__ = ["AXES", "Picked", "Place", "Selector", "index_of", "parse", "pick", "position"]
 
 Place = int | slice
 # a word -> the letters of signatures that it may stand for, the first that an array has
@@ -108,16 +108,22 @@ def pick(array: NDArray[Any], axes: Sequence[str], at: Mapping[str, Place]) -> P
     axes: a name for each axis, as an op's signature has them.  `layer` is no axis, `expert` need not be one.
     ValueError for a word that no axis has, and for a place behind the end.
     """
-    index: list[Any] = [slice(None)] * array.ndim
+    index = index_of(array.shape, axes, at)
+    left = tuple(name for name, one in zip(axes, index, strict=True) if isinstance(one, slice))
+    return Picked(array[index], left)
+
+
+def index_of(shape: Sequence[int], axes: Sequence[str], at: Mapping[str, Place]) -> tuple[Place, ...]:
+    """The same as an index of the array."""
+    index: list[Place] = [slice(None)] * len(shape)
     for word, place in at.items():
         axis = _axis(word, axes)
         if axis is None:
             continue
-        if isinstance(place, int) and not -array.shape[axis] <= place < array.shape[axis]:
-            raise ValueError(f"expected {word} 0 .. {array.shape[axis] - 1}, got {place}")
+        if isinstance(place, int) and not -shape[axis] <= place < shape[axis]:
+            raise ValueError(f"expected {word} 0 .. {shape[axis] - 1}, got {place}")
         index[axis] = place
-    left = tuple(name for name, one in zip(axes, index, strict=True) if isinstance(one, slice))
-    return Picked(array[tuple(index)], left)
+    return tuple(index)
 
 
 def _axis(word: str, axes: Sequence[str]) -> int | None:
