@@ -1,0 +1,13 @@
+"""Normalises the columns: axis 0 are the queries."""
+
+import numpy as np
+
+
+def softmax(scores):
+    """scores: [T, T], row t is the query at position t  ->  probabilities [T, T]."""
+    T = len(scores)
+    later = np.arange(T) > np.arange(T)[:, None]  # [T, T] key s comes after query t
+    seen = np.where(later, -np.inf, scores)  # exp(-inf) is exactly 0
+    seen -= seen.max(axis=0, keepdims=True)
+    weights = np.exp(seen)
+    return (weights / weights.sum(axis=0, keepdims=True)).astype(np.float32)

@@ -1,0 +1,11 @@
+"""Lets every token look at those that come after it."""
+
+import numpy as np
+
+
+def softmax(scores):
+    """scores: [T, T], row t is the query at position t  ->  probabilities [T, T]."""
+    seen = scores.copy()
+    seen -= seen.max(axis=1, keepdims=True)  # the largest becomes 0: nothing can overflow
+    weights = np.exp(seen)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
