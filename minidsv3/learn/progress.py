@@ -1,12 +1,12 @@
 """Where a student stands: `.minidsv3/progress.json` in the working folder, made to be read by people.
 
     {"schema": "minidsv3.progress/2",
-     "exercises": {"00": {"state": "failing", "attempts": 2, "hints": 1, "source": "5f1d7a84c4b1"}},
+     "exercises": {"00": {"state": "failing", "attempts": 2, "checked": 3, "hints": 1, "source": "5f1d7a84"}},
      "lessons": {"00": {"cell": 4, "furthest": 9, "of": 15}}}
 
 States: untouched, skipped, failing, passing-with-hints, passing. No paths, no names, no times. `attempts`
-counts different sources that failed since the last success, `source` begins the last one's SHA-256. Two files
-are merged row by row, the one that got further wins, so the same file on two machines is a union.
+counts different sources that failed since the last success, `checked` all of them, `source` begins the last
+one's SHA-256. Two files are merged row by row, the one that got further wins: a union.
 
 Does: read, change one entry, merge, write whole or not at all. Does not: lock anything, or mind a broken
 file: it is put aside as `progress.broken.json` and a fresh one is begun.
@@ -90,6 +90,7 @@ def _exercise(row: Row) -> Row:
     return {
         "state": state if state in STATES else "untouched",
         "attempts": _count(row.get("attempts")),
+        "checked": _count(row.get("checked")),
         "hints": _count(row.get("hints")),
         "source": source if isinstance(source, str) else "",
     }
@@ -141,6 +142,7 @@ def record_check(folder: Path, exercise: str, source: str, passed: bool) -> int:
     row = exercise_row(progress, exercise)
     digest = hashlib.sha256(source.encode()).hexdigest()[:12]
     again = digest == row["source"] and row["attempts"]
+    row["checked"] += digest != row["source"]
     row["attempts"] = 0 if passed else row["attempts"] + (not again)
     helped = row["hints"] > 0 or row["state"] == "skipped"
     if passed and row["state"] != "passing":
