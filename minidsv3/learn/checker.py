@@ -82,14 +82,14 @@ def check(
         for outcome, failure in _chain(checks, code, outcomes[0], replay, seed or 0, larger, every):
             outcomes.append(outcome)
             found |= {outcome.name: failure} if failure else {}
-        score = code.score
+        score, problem = code.score, _unasked(code)
     failure = next(iter(found.values()), None)
-    passed = all(outcome.status == "passed" for outcome in outcomes)
+    passed = problem is None and all(outcome.status == "passed" for outcome in outcomes)
     return CheckResult(
         exercise=lesson.id,
         title=lesson.title,
         outcomes=tuple(outcomes),
-        problem=None,
+        problem=problem,
         counterexample=_counterexample(failure),
         counterexamples={name: shown for name, f in found.items() if (shown := _counterexample(f))},
         card=equation_card(look_up(lesson.op)),
@@ -127,6 +127,15 @@ def _session_words(code: StudentCode) -> tuple[tuple[str, ...], str]:
         return code.session.held, code.session.output
     except Ended:
         return (), ""
+
+
+def _unasked(code: StudentCode) -> str | None:
+    """What is wrong with the session at its end, such as an answer that nobody asked for."""
+    try:
+        code.session.finish()
+    except Ended as ended:
+        return None if code.session.problem else str(ended)
+    return None
 
 
 def _chain(

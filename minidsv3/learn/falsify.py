@@ -1,7 +1,7 @@
 """The search for the smallest input that breaks a property.
 
-Drawn inputs are tried in turn, the simplest first. When one fails, Hypothesis shrinks it: fewer elements,
-rounder numbers, for at most two seconds. A failure that a fresh session does not show again is said to be what
+Drawn inputs are tried in turn, small ones first. When one fails, Hypothesis shrinks it: fewer elements,
+rounder numbers, for at most a second. A failure that a fresh session does not show again is said to be what
 it is: an answer that depends on what was called before.
 
 Where the failing call ended the session, a few fresh ones are opened; where it did not return in time, only a
@@ -12,27 +12,29 @@ Does: call the judge, whatever happens there; shrink. Does not: decide what is t
 Next: minidsv3.learn.result
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky
 
 from minidsv3.learn.properties import Difference, Inputs, Property
 from minidsv3.learn.session import Ended
-from minidsv3.learn.strategies import PROFILE, drawn_inputs
+from minidsv3.learn.strategies import PROFILE, Round
 from minidsv3.learn.student import Raised, StudentCode
 
 __all__ = ["Failure", "falsify", "judged"]
 
-SHRINK_SECONDS = 2.0  # after the first failure
+SHRINK_SECONDS = 1.0  # after the first failure
 SLOW = 0.5  # seconds after which an ended call is not searched for by shrinking
 MOMENT = 0.25  # seconds that a smaller input gets to end a session
 FEW = 4  # smaller inputs tried then
+AGAIN = 3  # inputs on which every call is asked twice
 MOST_SAID = 2000  # characters of print kept with a counterexample
 UNSTEADY = "gives different answers for the same input: something is kept from one call to the next, or drawn"
 
@@ -50,7 +52,7 @@ class Failure:
 
 def judged(check: Property, code: StudentCode, inputs: Inputs) -> Failure | None:
     """One call of a judge, whatever the student's functions do."""
-    code.answers.clear()
+    code.asked.clear()
     copies: dict[str, Any] = {name: array.copy() for name, array in inputs.items()}
     ended = False
     try:
@@ -71,33 +73,37 @@ def falsify(check: Property, code: StudentCode, seed: int = 0, larger: int = 0) 
     """The smallest input found that breaks a property; None if none was found."""
     if check.inputs is None:
         return judged(check, code, {})
-    for inputs in drawn_inputs(check.inputs, seed, larger):
-        failure = judged(check, code, inputs)
-        if failure is not None:
-            return _smallest(check, code, failure, seed, larger)
+    again = AGAIN
+    for part in check.inputs.rounds(larger):
+        for inputs in part.drawn(seed):
+            failure = judged(check, code, inputs)
+            if failure is not None:
+                return _smallest(check, code, failure, part, seed)
+            if again and not code.steady():
+                return Failure(inputs, Difference(UNSTEADY))
+            again = max(again - 1, 0)
     return None
 
 
-def _smallest(check: Property, code: StudentCode, first: Failure, seed: int, larger: int) -> Failure:
+def _smallest(check: Property, code: StudentCode, first: Failure, part: Round, seed: int) -> Failure:
     if first.ended and code.seconds > SLOW:
-        return _small_and_ended(check, code, first, seed, larger)
-    found = _shrunk(check, code, seed, larger) or first
+        return _small_and_ended(check, code, first, part, seed)
+    found = _shrunk(check, code, part, seed) or first
     code.restart()
     if judged(check, code, found.inputs) is None:
         return replace(found, difference=replace(found.difference, note=UNSTEADY))
     return found
 
 
-def _shrunk(check: Property, code: StudentCode, seed: int, larger: int) -> Failure | None:
+def _shrunk(check: Property, code: StudentCode, part: Round, seed: int) -> Failure | None:
     """Draw the same inputs again, now shrinking what fails."""
     known: dict[tuple[Any, ...], Failure] = {}
     last: list[Failure] = []
     until = [float("inf")]  # from then on only inputs known to fail do: shrinking ends
-    assert check.inputs is not None
 
     @seeded(seed)
-    @PROFILE
-    @given(check.inputs.strategy(larger))
+    @settings(PROFILE, max_examples=part.count)
+    @given(part.strategy)
     def search(inputs: Inputs) -> None:
         key = tuple((array.shape, array.tobytes()) for array in inputs.values())
         failure = known.get(key) if monotonic() > until[0] else judged(check, code, inputs)
@@ -106,20 +112,18 @@ def _shrunk(check: Property, code: StudentCode, seed: int, larger: int) -> Failu
             known[key], last[:] = failure, [failure]
             raise Raised
 
-    try:
+    with contextlib.suppress(Raised, Flaky):
         search()
-    except (Raised, Flaky):
-        pass
     return last[0] if last else None
 
 
-def _small_and_ended(check: Property, code: StudentCode, first: Failure, seed: int, larger: int) -> Failure:
+def _small_and_ended(check: Property, code: StudentCode, first: Failure, part: Round, seed: int) -> Failure:
     """The smallest of a few smaller inputs that do not answer in a moment either."""
-    assert check.inputs is not None
-    smaller = sorted(drawn_inputs(check.inputs, seed, larger), key=_size)
+    by_size = {_size(inputs): inputs for inputs in reversed(part.drawn(seed))}
+    smaller = [by_size[size] for size in sorted(by_size) if size < _size(first.inputs)]
     kept, code.limits = code.limits, replace(code.limits, wall_seconds=MOMENT)
     try:
-        for inputs in [i for i in smaller if _size(i) < _size(first.inputs)][:FEW]:
+        for inputs in smaller[:FEW]:
             found = judged(check, code, inputs)
             if found is not None and found.ended:
                 return replace(found, difference=first.difference)
@@ -144,7 +148,7 @@ def _wanted(check: Property, code: StudentCode) -> dict[str, Callable[..., Any]]
 
 def _unjudged(code: StudentCode, problem: Exception) -> Difference:
     """What to say of a value that the judge could not work with."""
-    value = code.answers[-1].value if code.answers else None
+    value = code.asked[-1][2].value if code.asked else None
     yours = value if isinstance(value, np.ndarray) else None
     kind = f"{list(yours.shape)} of {yours.dtype}" if yours is not None else type(value).__name__
     return Difference(f"got {kind}, which cannot be judged: {problem}", yours)
@@ -152,10 +156,10 @@ def _unjudged(code: StudentCode, problem: Exception) -> Difference:
 
 def _warned(code: StudentCode) -> tuple[str, ...]:
     counts: dict[str, int] = {}
-    for text in (text for answer in code.answers for text in answer.warnings):
+    for text in (text for _, _, answer in code.asked for text in answer.warnings):
         counts[text] = counts.get(text, 0) + 1
     return tuple(text if n == 1 else f"{text} ({n} x)" for text, n in counts.items())
 
 
 def _printed(code: StudentCode) -> str:
-    return "".join(answer.printed for answer in code.answers)[:MOST_SAID]
+    return "".join(answer.printed for _, _, answer in code.asked)[:MOST_SAID]

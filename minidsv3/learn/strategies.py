@@ -5,19 +5,20 @@
     arrays("E", ids=(0, 7, "int64"))                 # another dtype
     arrays("T K, K N", at_most={"K": 64}, at_least={"K": 16}, a=(-1, 1), b=(-1, 1))
 
-Axes are small by construction, so that a counterexample can be read; `larger` widens them for hidden runs.
-Draws depend on the seed alone: a counterexample comes back until it is fixed.
+Axes are small by construction, so that a counterexample can be read, and tried from small to large; `larger`
+widens them for hidden runs. Draws depend on the seed alone: a counterexample comes back until it is fixed.
 
 Does: strategies and lists of drawn inputs. Does not: judge (`properties`), shrink (`falsify`).
 
-    >>> [drawn] = drawn_inputs(operands("mla.kv_down", h=(-4, 4), W=(-1, 1)), count=1)
-    >>> drawn["h"].shape[1] == drawn["W"].shape[1]
-    True
+    >>> first, *_ = operands("mla.kv_down", h=(-4, 4), W=(-1, 1)).rounds()
+    >>> {name: array.shape for name, array in first.drawn()[-1].items()}
+    {'h': (1, 1), 'W': (1, 1)}
 
 Next: minidsv3.learn.properties
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,13 @@ from hypothesis.extra import numpy as hnp
 from minidsv3.machine import look_up
 from minidsv3.machine.signature import Signature
 
-__all__ = ["PROFILE", "Draws", "arrays", "drawn_inputs", "operands"]
+__all__ = ["PROFILE", "Draws", "Round", "arrays", "operands"]
 
 Array = np.ndarray[Any, Any]
 Inputs = dict[str, Array]
 Range = tuple[float, float] | tuple[float, float, str]
+Sizes = dict[str, int]
+ROUNDS = (1, 20), (2, 40), (None, 50)  # elements of an axis at most, inputs tried
 AT_MOST = 4  # elements of an axis, if nothing else is said
 
 PROFILE = settings(
@@ -48,12 +51,52 @@ PROFILE = settings(
 )
 
 
-class Draws:
-    """Inputs of a property: `strategy(larger)`, with axes up to `larger` elements longer."""
+class Round:
+    """Inputs of one size: their strategy, how many are tried, those drawn so far."""
 
-    def __init__(self, make: Callable[[int], st.SearchStrategy[Inputs]]) -> None:
-        self.strategy = make
-        self.known: dict[tuple[int, int, int], list[Inputs]] = {}  # by seed, larger, count
+    def __init__(self, strategy: st.SearchStrategy[Inputs], count: int) -> None:
+        self.strategy, self.count = strategy, count
+        self._known: dict[int, list[Inputs]] = {}
+
+    def drawn(self, seed: int = 0) -> list[Inputs]:
+        """Different inputs, the simplest first; the same for the same seed, and drawn once."""
+        if seed not in self._known:
+            found: list[Inputs] = []
+
+            @seeded(seed)
+            @settings(PROFILE, max_examples=self.count, phases=(Phase.generate,))
+            @given(self.strategy)
+            def draw(inputs: Inputs) -> None:
+                found.append(inputs)
+
+            draw()
+            self._known[seed] = found
+        return self._known[seed]
+
+
+class Draws:
+    """Inputs of a property, in rounds from small to large: what fails is then small from the start."""
+
+    def __init__(self, least: Sizes, most: Sizes, make: Callable[[Sizes], st.SearchStrategy[Inputs]]) -> None:
+        self._least, self._most, self._make = least, most, make
+        self._known: dict[int, list[Round]] = {}
+
+    def map(self, change: Callable[[Inputs], Inputs]) -> "Draws":
+        """The same draws, each changed, such as floats rounded to a format."""
+        return Draws(self._least, self._most, lambda sizes: self._make(sizes).map(change))
+
+    def rounds(self, larger: int = 0) -> list[Round]:
+        """Rounds of axes up to 1, up to 2, and up to their own sizes and `larger` more."""
+        if larger not in self._known:
+            sizes: list[Sizes] = []
+            for cap, _ in ROUNDS:
+                caps = {axis: min(most + larger, cap or most + larger) for axis, most in self._most.items()}
+                sizes.append({axis: max(cap, self._least[axis]) for axis, cap in caps.items()})
+            tried = [
+                (size, n) for i, (size, (_, n)) in enumerate(zip(sizes, ROUNDS)) if size not in sizes[i + 1 :]
+            ]
+            self._known[larger] = [Round(self._make(size), count) for size, count in tried]
+        return self._known[larger]
 
 
 def arrays(
@@ -75,10 +118,10 @@ def arrays(
     most = {axis: _of_axis(at_most, axis, AT_MOST) for axis in axes}
     least = {axis: _of_axis(at_least, axis, 1) for axis in axes}
 
-    def make(larger: int) -> st.SearchStrategy[Inputs]:
+    def make(largest: Sizes) -> st.SearchStrategy[Inputs]:
         @st.composite
         def drawn(draw: st.DrawFn) -> Inputs:
-            sizes = {axis: draw(st.integers(least[axis], most[axis] + larger)) for axis in axes}
+            sizes = {axis: draw(st.integers(least[axis], largest[axis])) for axis in axes}
             named = zip(ranges.items(), shapes, strict=True)
             return {
                 name: draw(_array(tuple(sizes[axis] for axis in shape), *limits))
@@ -87,7 +130,7 @@ def arrays(
 
         return drawn()
 
-    return Draws(make)
+    return Draws(least, most, make)
 
 
 def operands(op: str, at_most: int | Mapping[str, int] = AT_MOST, **ranges: Range) -> Draws:
@@ -95,26 +138,11 @@ def operands(op: str, at_most: int | Mapping[str, int] = AT_MOST, **ranges: Rang
     return arrays(str(look_up(op).signature), at_most, **ranges)
 
 
-def drawn_inputs(draws: Draws, seed: int = 0, larger: int = 0, count: int = 100) -> list[Inputs]:
-    """Up to `count` different inputs, the simplest first; the same for the same seed, and drawn once."""
-    if (seed, larger, count) not in draws.known:
-        found: list[Inputs] = []
-
-        @seeded(seed)
-        @settings(PROFILE, max_examples=count, phases=(Phase.generate,))
-        @given(draws.strategy(larger))
-        def draw(inputs: Inputs) -> None:
-            found.append(inputs)
-
-        draw()
-        draws.known[seed, larger, count] = found
-    return draws.known[seed, larger, count]
-
-
 def _of_axis(sizes: int | Mapping[str, int], axis: str, otherwise: int) -> int:
     return sizes if isinstance(sizes, int) else sizes.get(axis, otherwise)
 
 
+@lru_cache(maxsize=1024)
 def _array(shape: tuple[int, ...], low: float, high: float, dtype: str = "float32") -> Any:
     kind = np.dtype(dtype)
     if kind.kind in "iu":

@@ -10,17 +10,21 @@ Next: minidsv3.learn.falsify
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from minidsv3.learn.child_values import pack
 from minidsv3.learn.exercises import Lesson
 from minidsv3.learn.score import Score
 from minidsv3.learn.session import Answer, Ended, Limits, Session, Warm
 from minidsv3.learn.work import Work
 
+MOST_KNOWN = 2000  # answers kept
+LARGE = 2**14  # bytes of arguments whose answer is not kept
 LIMITS = Limits(wall_seconds=3.0)  # for someone who waits for the answer
 __all__ = ["LIMITS", "Raised", "StudentCode", "StudentFunction"]
 
@@ -34,11 +38,12 @@ class StudentCode:
 
     def __init__(self, warm: Warm, lesson: Lesson, source: str, limits: Limits | None = None) -> None:
         self.lesson, self.limits = lesson, limits or LIMITS
-        self.answers: list[Answer] = []  # of the judge that is running
+        self.asked: list[tuple[str, Mapping[str, Any], Answer]] = []  # by the judge that is running
         self.score: Score | None = None  # counted last
         self.seconds = 0.0  # that the last call took, or the one that ended the session
         self._warm, self._source = warm, source
         self._session: Session | None = None
+        self._known: dict[tuple[str, bytes], Answer] = {}
         self.functions = {name: StudentFunction(self, name) for name in lesson.functions}
 
     def __enter__(self) -> Self:
@@ -61,18 +66,36 @@ class StudentCode:
         if self._session is not None:
             self._session.close()
             self._session = None
+        self._known.clear()
 
-    def call(self, function: str, arguments: Mapping[str, Any], count: bool = False) -> Answer:
-        """One call, whatever comes of it; `Ended` if the process ended."""
+    def call(self, function: str, arguments: Mapping[str, Any]) -> Answer:
+        """One call, whatever comes of it; `Ended` if the process ended. The same call is asked only once."""
+        key = function, pack(list(arguments.values()))
+        if key not in self._known:
+            answer = self.ask(function, arguments)
+            if len(self._known) < MOST_KNOWN and len(key[1]) < LARGE:
+                self._known[key] = answer
+        else:
+            answer = self._known[key]
+        self.asked.append((function, arguments, answer))
+        return answer
+
+    def steady(self) -> bool:
+        """Whether the calls of the last judge are answered the same when they are asked again."""
+        return all(
+            _said(self.ask(function, arguments)) == _said(answer)
+            for function, arguments, answer in list(self.asked)
+        )
+
+    def ask(self, function: str, arguments: Mapping[str, Any], count: bool = False) -> Answer:
+        """One call for certain, counted if that is wanted."""
         try:
-            answer = self._timed(function, arguments, count)
+            return self._timed(function, arguments, count)
         except Ended as ended:
             self.restart()
             if self.seconds > self.limits.wall_seconds / 2 or not str(ended).startswith("ran longer"):
                 raise
-            answer = self._timed(function, arguments, count)  # the calls before had used the time up
-        self.answers.append(answer)
-        return answer
+            return self._timed(function, arguments, count)  # the calls before had used the time up
 
     def _timed(self, function: str, arguments: Mapping[str, Any], count: bool) -> Answer:
         session, start = self.session, monotonic()
@@ -93,7 +116,7 @@ class StudentFunction:
     @property
     def last(self) -> Answer:
         """The answer of the last call of any function."""
-        return self._code.answers[-1]
+        return self._code.asked[-1][2]
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call it; raises `Raised` with what it raised."""
@@ -101,7 +124,7 @@ class StudentFunction:
         answer = self._code.call(self.name, {name: _sent(value) for name, value in given.items()})
         if answer.raised is not None:
             raise Raised(answer.raised)
-        return answer.value
+        return answer.value.copy() if isinstance(answer.value, np.ndarray) else deepcopy(answer.value)
 
     def score(self, inputs: Mapping[str, Any]) -> Score:
         """Counted work of one call, and of the solution's in a session of its own."""
@@ -115,10 +138,15 @@ class StudentFunction:
         return self._code.score
 
     def _counted(self, code: StudentCode, inputs: Mapping[str, Any]) -> Work:
-        answer = code.call(self.name, inputs, count=True)
+        answer = code.ask(self.name, inputs, count=True)
         if answer.raised is not None or answer.work is None:
             raise Raised(answer.raised or "its work could not be counted")
         return answer.work
+
+
+def _said(answer: Answer) -> tuple[Any, ...]:
+    """What two answers to the same call have to share."""
+    return pack(answer.value), answer.raised
 
 
 def _sent(value: Any) -> Any:

@@ -123,8 +123,15 @@ class Counting(np.ndarray[Any, Any]):
 
 
 def counted(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Work]:
-    """Call a function on arrays that count  ->  its result, in plain arrays, and the work."""
+    """Call a function on arrays that count  ->  its result, in plain arrays, and the work.
+
+    It is called twice: what is allocated once and kept, such as a cache, is no work of a call.
+    """
     inputs = [_counting(value) for value in arguments]
+    with _makers_count():
+        function(
+            *(_counting(np.array(value)) if isinstance(value, np.ndarray) else value for value in inputs)
+        )
     tracing = tracemalloc.is_tracing()
     if not tracing:
         tracemalloc.start()
