@@ -41,6 +41,7 @@ COMMANDS = {
     "reset": "begin an exercise anew",
     "progress": "exercises done, ideas met",
     "class": "for teachers: hand out, grade, report",
+    "dev": "for authors: check lessons and exercises",
 }
 
 
