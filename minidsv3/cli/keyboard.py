@@ -35,8 +35,8 @@ NAMES = {
     "\n": "enter", "\t": "tab", "\x7f": "backspace", "\b": "backspace", "\x01": "home", "\x05": "end",
     "\x15": "erase", "\x04": "end of input", "\x0c": "redraw",
 }  # fmt: skip
-PRESS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1bO[@-~]|\x1b[^\[O\x1b]|.", re.DOTALL)
-UNFINISHED = re.compile(r"\x1b(\[[0-9;?]*|O)?\Z")
+PRESS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1bO[@-~]|\x1b[^\[O\x1b]|.", re.DOTALL)
+UNFINISHED = re.compile(r"\x1b(\[[0-?]*|O)?\Z")
 PATIENCE = 0.05  # seconds in which the rest of a sequence comes
 TICK = 0.25  # seconds between two looks at the terminal's size
 
@@ -46,7 +46,7 @@ def keys(console: Console, asks: Mapping[str, str] | None = None) -> Generator[s
 
     asks: key -> the question for its word; looked up anew at each key.
     """
-    return _pressed(console, asks or {}) if reads_keys(console) else _lines()
+    return _pressed(console, {} if asks is None else asks) if reads_keys(console) else _lines()
 
 
 def reads_keys(console: Console) -> bool:
@@ -110,7 +110,7 @@ def _pressed(console: Console, asks: Mapping[str, str]) -> Generator[str, None, 
         for key in read:
             if key == "end of input":
                 return
-            if not (question := asks.get(key)):
+            if (question := asks.get(key)) is None:
                 yield key
             elif (word := _ask(console, question, read, typed)) is None:
                 yield "redraw"
@@ -126,7 +126,7 @@ def _single_keys() -> Iterator[None]:
 
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
-    tty.setcbreak(descriptor)
+    tty.setcbreak(descriptor, termios.TCSADRAIN)  # what was typed ahead stays
     try:
         yield
     finally:
