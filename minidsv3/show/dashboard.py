@@ -147,9 +147,9 @@ def _experts(view: View) -> RenderableType:
 
 def demo() -> RenderableType:
     """A short run at its last step."""
-    from minidsv3.show.rehearsal import PLAN, rehearsed
+    from minidsv3.show.rehearsal import PLAN, STEPS, rehearsed
 
-    return dashboard(View(rehearsed().rows, PLAN.steps, 0, 3.0, PLAN.bias_speed, "a rehearsal"))
+    return dashboard(View(rehearsed().rows, STEPS, 0, 3.0, PLAN.bias_speed, "a rehearsal"))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Does: train, measure, keep what came out. Does not: draw; show what training doe
 
     >>> run = rehearsed()
     >>> len(run.rows), sorted(run.rows[0]["losses"])
-    (12, ['balance', 'main', 'mtp_1', 'mtp_1_mean', 'total'])
+    (12, ['balance', 'main', 'mtp_1', 'mtp_1_mean', 'mtp_2', 'mtp_2_mean', 'total'])
 
 Next: minidsv3.show.dashboard
 """
@@ -25,7 +25,7 @@ from minidsv3.model.parameters import Parameters
 from minidsv3.tokenizer import Tokenizer
 from minidsv3.training import Trainer, made_text, plan_for_steps, prepare, train_tokenizer
 
-__all__ = ["CONFIG", "PLAN", "Rehearsal", "rehearsed"]
+__all__ = ["CONFIG", "PLAN", "STEPS", "Rehearsal", "rehearsed"]
 
 STEPS, SEED = 12, 0
 CONFIG = ModelConfig.preset(
@@ -39,11 +39,9 @@ CONFIG = ModelConfig.preset(
     qk_nope_head_dim=8,
     qk_rope_head_dim=8,
     v_head_dim=8,
-    n_mtp_layers=1,
+    n_mtp_layers=2,
 )
-PLAN = replace(
-    plan_for_steps(TrainConfig.preset("needle"), STEPS), batch_sequences=4, ramp_start_sequences=4, seed=SEED
-)
+PLAN = replace(TrainConfig.preset("needle"), batch_sequences=4, ramp_start_sequences=4, seed=SEED)
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,9 @@ class Rehearsal:
 
 
 @lru_cache
-def rehearsed(precision: str = "fp32") -> Rehearsal:
+def rehearsed(precision: str = "fp32", steps: int = STEPS) -> Rehearsal:
     """The run.  precision: a recipe's name."""
-    plan = replace(PLAN, precision=precision)
+    plan = replace(plan_for_steps(PLAN, steps), precision=precision)
     text = made_text(plan)
     tokenizer = train_tokenizer(text, CONFIG.vocab_size)
     prepared = prepare(text, tokenizer, plan)

@@ -172,7 +172,7 @@ def demo() -> RenderableType:
         "source": "needles in haystacks",
         "note": "",
         "parameters": CONFIG.parameter_counts(),
-        "training": {"steps": PLAN.steps, "tokens": sum(row["tokens"] for row in run.rows)},
+        "training": {"steps": len(run.rows), "tokens": sum(row["tokens"] for row in run.rows)},
         "held_out": {"bytes": len(run.held_out), "files": 1},
         "bits_per_byte": bits,
         "loads": last["loads"],
