@@ -27,6 +27,7 @@ COMMANDS = {
     "run": "read text, train, evaluate, write text, print the bill",
     "predict": "continue a prompt with a trained model",
     "trace": "one row for every op of a forward pass, priced",
+    "step": "the debugger: op by op, back, change values, compare",
     "tokenize": "text to pieces, ids and bytes",
     "checkpoint": "show, convert and synthesise model folders",
     "ops": "the op catalogue: equations, formulas, signatures",

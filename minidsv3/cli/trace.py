@@ -9,7 +9,7 @@ used (`--memory`) lie as its files have them.
 
 Does: trace, price, filter, print. Does not: the optimiser's update (`minidsv3 bill` has it).
 
-Next: minidsv3.cli.tokenize
+Next: minidsv3.cli.step
 """
 
 import argparse

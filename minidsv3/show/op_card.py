@@ -22,7 +22,7 @@ Does: lay out, and give the same as plain values for JSON. Does not: run, choose
     128 FLOP of products; 48 B activation, 64 B weight
     0.0334 ns on NVIDIA H800 SXM, bound by memory
 
-Next: minidsv3.show.tables
+Next: minidsv3.show.op_pair
 """
 
 from collections.abc import Mapping
@@ -129,6 +129,11 @@ class OpCard:
         """The traced row."""
         return self.event.row if isinstance(self.event, Event) else self.event
 
+    @property
+    def result(self) -> Any:
+        """What the op gave; None of a row without arrays."""
+        return self.event.result if isinstance(self.event, Event) else None
+
     @cached_property
     def line(self) -> Line:
         """The row, priced."""
@@ -141,9 +146,9 @@ class OpCard:
         return operands_of(self.row, names)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(self._head(), style="bold", overflow="fold")
+        yield Text(self.head, style="bold", overflow="fold")
         if self.code is not None:
-            yield Text(self._code(), style="dim", overflow="fold")
+            yield Text(self.called, style="dim", overflow="fold")
         yield self._table()
         yield Text(self._work(), overflow="fold")
         yield Text(self._time(), overflow="fold")
@@ -152,7 +157,7 @@ class OpCard:
 
     def describe(self) -> str:
         """A line for each fact, then the picture in words."""
-        lines = [self._head()] + ([self._code()] if self.code else [])
+        lines = [self.head] + ([self.called] if self.code else [])
         *read, written = self.operands
         for word, one in (*(("reads", one) for one in read), ("writes", written)):
             told = f", {one.meaning}" if one.meaning else ""
@@ -166,12 +171,14 @@ class OpCard:
         """Plain values for JSON, without the picture."""
         said: dict[str, Any] = asdict(self.line)
         said["operands"] = [one._asdict() for one in self.operands]
-        said["code"] = None if self.code is None else self.code._asdict()
+        said["code"] = self.code and self.code._replace(file=_short(self.code.file))._asdict()
         return said | {"hardware": self.hardware.id, "seconds_so_far": self.so_far or None}
 
     # ---- lines ----
 
-    def _head(self) -> str:
+    @property
+    def head(self) -> str:
+        """Op, place, equation."""
         line = self.line
         where = [
             line.phase if line.direction in ("fprop", line.phase) else f"{line.phase} ({line.direction})"
@@ -182,12 +189,15 @@ class OpCard:
         front = f"{self.heading}  " if self.heading else ""
         return f"{front}{line.op}  {', '.join(where)}, {equation}: {line.formula}"
 
-    def _code(self) -> str:
-        assert self.code is not None
+    @property
+    def called(self) -> str:
+        """The line of the model that called; "" where it is not known."""
+        if self.code is None:
+            return ""
         return f"{_short(self.code.file)}:{self.code.line}  {self.code.text}"
 
     def _table(self) -> Table:
-        table = Table.grid(padding=(0, 2, 0, 0))
+        table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
         for last, one in enumerate(self.operands, 1 - len(self.operands)):
             arrow = "-> " if last == 0 else "   "
             symbol = Text(arrow + one.symbol, no_wrap=True)
