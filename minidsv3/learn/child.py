@@ -24,12 +24,13 @@ import traceback
 import types
 import warnings
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from minidsv3.learn.child_values import HEADER, TooLarge, in_words, pack, unpack
+from minidsv3.learn.child_values import HEADER, Other, TooLarge, pack, type_name, unpack
 
 __all__ = ["FILE", "answer", "load", "raised", "serve"]
 
@@ -83,9 +84,13 @@ def _packed(said: Table) -> bytes:
     try:
         return pack(said)
     except TooLarge:
-        shape = getattr(said["value"], "shape", None)
-        what = f"an array {list(shape)}" if shape else "one with more parts or bytes"
-        return pack(said | {"value": in_words(said["value"])._replace(said=what), "large": True})
+        value = said["value"]
+        what = (
+            f"an array {list(value.shape)}"
+            if type(value) is np.ndarray
+            else "more parts or bytes than travel"
+        )
+        return pack(said | {"value": Other(type_name(value), what), "large": True})
 
 
 # ---- the file ---------------------------------------------------------------------------------------------
@@ -138,7 +143,8 @@ def answer(
     request: Table, names: Mapping[str, Any], limits: Mapping[str, Any] = types.MappingProxyType({})
 ) -> Table:
     """One call of a student's function, whatever it does."""
-    values, before = request["values"], pack(request["values"])
+    values = request["values"]
+    before = [pack(value) for value in values]
     value, problem, work = None, None, None
     with _listening() as (caught, printed):
         try:
@@ -165,11 +171,11 @@ def _counted(function: Any, values: list[Any]) -> tuple[Any, tuple[int, ...]]:
 
 
 def _arrays(value: Any) -> Iterator[np.ndarray[Any, Any]]:
-    """The arrays in a value."""
+    """The arrays in a value, of many parts the first."""
     if isinstance(value, np.ndarray):
         yield value
     elif type(value) in (tuple, list, dict):
-        for part in value.values() if type(value) is dict else value:
+        for part in islice(value.values() if type(value) is dict else value, MOST_NAMES):
             yield from _arrays(part)
 
 
@@ -182,11 +188,10 @@ def _share(result: Any, given: Any) -> bool:
         return not isinstance(problem, RecursionError)
 
 
-def _changed(names: list[str], before: bytes, values: list[Any]) -> tuple[str, ...]:
+def _changed(names: list[str], before: list[bytes], values: list[Any]) -> tuple[str, ...]:
     """The names of arguments that are not what they were."""
-    return tuple(
-        n for n, was, now in zip(names, unpack(before), values, strict=True) if pack(was) != pack(now)
-    )
+    both = zip(names, before, values, strict=True)
+    return tuple(name for name, was, now in both if pack(now) != was)
 
 
 class _Capped(io.StringIO):

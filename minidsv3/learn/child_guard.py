@@ -55,6 +55,7 @@ def nursery() -> NoReturn:
                 os._exit(1)
         for descriptor in descriptors:
             os.close(descriptor)
+        control.sendall(b"+")
 
 
 # ---- the guard --------------------------------------------------------------------------------------------
@@ -165,7 +166,8 @@ def _below() -> list[int]:
         with contextlib.suppress(OSError, ValueError, IndexError):
             fields = place.read_text(errors="replace").rpartition(")")[2].split()
             parents[int(place.parent.name)] = int(fields[1])
-    found, last = [], {os.getpid()}
+    found: list[int] = []
+    last = {os.getpid()}
     while last:
         last = {pid for pid, parent in parents.items() if parent in last}
         found += last

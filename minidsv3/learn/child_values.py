@@ -22,6 +22,7 @@ Next: minidsv3.learn.child_walls
 
 import math
 import struct
+from reprlib import Repr
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,8 @@ FORMATS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"
 CODES = {np.dtype(name): code for code, name in enumerate(FORMATS)}
 COUNT, SIZE, REAL = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<d")
 ndarray, generic = np.ndarray, np.generic
+SHORT = Repr()
+SHORT.maxother = SHORT.maxstring = MOST_SAID
 
 
 class Malformed(ValueError):
@@ -64,69 +67,69 @@ class Other(NamedTuple):
 
 class _Writer:
     def __init__(self, most: int) -> None:
-        self.parts: list[bytes] = []
-        self.left, self.values = most, MOST_VALUES
-
-    def put(self, *parts: bytes) -> None:
-        """Add bytes; TooLarge beyond the most."""
-        self.left -= sum(map(len, parts))
-        if self.left < 0:
-            raise TooLarge
-        self.parts += parts
+        self.data = bytearray()
+        self.most, self.left = most, MOST_VALUES
 
     def value(self, value: Any, deep: int = 0) -> None:
-        """Add a value."""
-        self.values -= 1
-        if self.values < 0:
+        """Add a value; TooLarge beyond the most."""
+        self.left -= 1
+        if self.left < 0 or len(self.data) > self.most:
             raise TooLarge
         kind = type(value)
-        if value is None:
-            self.put(b"n")
-        elif kind is bool:
-            self.put(b"t" if value else b"f")
-        elif kind is int and value.bit_length() < 8 * MOST_DIGITS:
-            data = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-            self.put(b"i", COUNT.pack(len(data)), data)
-        elif kind is float:
-            self.put(b"d", REAL.pack(value))
+        if kind is ndarray or (issubclass(kind, generic) and kind.__module__ == "numpy"):
+            self._array(b"a" if kind is ndarray else b"c", value)
         elif kind is str:
             self._text(b"s", value)
-        elif deep < MOST_DEEP and kind in (list, tuple):
-            self.put(b"l" if kind is list else b"u", COUNT.pack(len(value)))
-            for part in tuple(value):
+        elif value is None or kind is bool:
+            self.data += b"n" if value is None else b"t" if value else b"f"
+        elif kind is float:
+            self.data += b"d" + REAL.pack(value)
+        elif kind is int and value.bit_length() < 8 * MOST_DIGITS:
+            digits = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+            self.data += b"i" + COUNT.pack(len(digits)) + digits
+        elif kind in (list, tuple) and deep < MOST_DEEP:
+            parts = tuple(value)
+            self.data += (b"l" if kind is list else b"u") + COUNT.pack(len(parts))
+            for part in parts:
                 self.value(part, deep + 1)
-        elif deep < MOST_DEEP and kind is dict and len(value) <= MOST_KEYS and plain_keys(value):
-            self.put(b"m", COUNT.pack(len(value)))
+        elif kind is dict and deep < MOST_DEEP and len(value) <= MOST_KEYS and plain_keys(value):
+            self.data += b"m" + COUNT.pack(len(value))
             for key, part in tuple(value.items()):
                 self.value(key, deep + 1)
                 self.value(part, deep + 1)
         else:
-            self._numbers_or_words(value, kind)
+            self._other(value if kind is Other else in_words(value))
 
-    def _numbers_or_words(self, value: Any, kind: type) -> None:
-        scalar = isinstance(value, generic) and kind.__module__ == "numpy"
-        if (kind is ndarray or scalar) and value.dtype in CODES and value.dtype.isnative:
-            if value.nbytes > self.left:
-                raise TooLarge
-            code = CODES[value.dtype]
-            self.put(b"c" if scalar else b"a", bytes([code, value.ndim]))
-            self.put(*(SIZE.pack(size) for size in value.shape))
-            return self.put(value.astype("<" + FORMATS[code]).tobytes())
-        other = value if kind is Other else in_words(value)
-        self.put(b"o")
-        self._text(b"", other.kind[:MOST_SAID])
-        return self._text(b"", other.said[:MOST_SAID])
+    def _array(self, tag: bytes, value: Any) -> None:
+        code = CODES.get(value.dtype)
+        if code is None:
+            return self._other(in_words(value))
+        if len(self.data) + value.nbytes > self.most:
+            raise TooLarge
+        self.data += tag + bytes([code, value.ndim])
+        for size in value.shape:
+            self.data += SIZE.pack(size)
+        self.data += value.astype("<" + FORMATS[code], copy=False).tobytes()
+        return None
+
+    def _other(self, value: Other) -> None:
+        self._text(b"o", value.kind[:MOST_SAID])
+        self._text(b"", value.said[:MOST_SAID])
 
     def _text(self, tag: bytes, text: str) -> None:
+        if len(text) > self.most:
+            raise TooLarge
         data = text.encode("utf-8", "replace")
-        self.put(tag, COUNT.pack(len(data)), data)
+        self.data += tag + COUNT.pack(len(data)) + data
 
 
 def pack(value: Value, most: int = MOST_BYTES) -> bytes:
     """A value as bytes; TooLarge if these are more than `most`."""
     writer = _Writer(most)
     writer.value(value)
-    return b"".join(writer.parts)
+    if len(writer.data) > most:
+        raise TooLarge
+    return bytes(writer.data)
 
 
 def plain_keys(table: dict[Any, Any]) -> bool:
@@ -135,14 +138,17 @@ def plain_keys(table: dict[Any, Any]) -> bool:
 
 
 def in_words(value: Any) -> Other:
-    """The type of a value and how it prints, whatever its class does about that."""
-    kind = type.__dict__["__name__"].__get__(type(value))
-    if type(value) is ndarray:
-        kind = f"ndarray of {value.dtype}"
+    """The type of a value and how it prints, shortened, whatever its class does about that."""
     try:
-        return Other(kind, str(repr(value))[:MOST_SAID])
+        return Other(type_name(value), SHORT.repr(value))
     except Exception:
-        return Other(kind, "something that cannot be shown")
+        return Other(type_name(value), "something that cannot be shown")
+
+
+def type_name(value: Any) -> str:
+    """The name of its type, and of an array what it holds."""
+    name: str = type.__dict__["__name__"].__get__(type(value))
+    return f"{name} of {value.dtype}" if type(value) is ndarray else name
 
 
 # ---- from bytes -------------------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def fork_alone(held: set[str]) -> int:
 
 
 def own_folder(folder: str, limits: Mapping[str, Any], held: set[str], user: int) -> tuple[str, set[str]]:
-    """A folder for the session, empty: a small file system in memory over this one, or a new one inside it."""
+    """An empty folder for the session: a file system in memory over this one, or a new one inside it."""
     with contextlib.suppress(OSError):
         if "files" in held:
             _system("unshare", NEWNS)
@@ -192,7 +192,8 @@ def limit_self(limits: Mapping[str, Any], own: bool = True, dry: bool = False) -
 
 def become_nobody(user: int, limits: Mapping[str, Any], held: set[str]) -> set[str]:
     """Give up all rights, become the session's user, go under the limits."""
-    found, own = set(), False
+    found: set[str] = set()
+    own = False
     with contextlib.suppress(OSError):
         if user >= STRANGERS:
             _change_user(user)

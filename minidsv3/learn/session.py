@@ -17,10 +17,8 @@ Next: minidsv3.learn.work
 
 import contextlib
 import json
-import os
 import secrets
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -28,11 +26,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from typing import Any, NoReturn, Self
+from weakref import WeakSet
 
 from minidsv3.learn.child_values import HEADER, MOST_BYTES, Other, Value, pack, unpack
-from minidsv3.learn.sandbox import THREADS, Limits
+from minidsv3.learn.sandbox import ALWAYS, Limits, environment, in_words
 from minidsv3.learn.work import Work
 
 __all__ = ["Answer", "Ended", "Limits", "Lost", "Other", "Session", "Warm"]
@@ -83,8 +83,8 @@ class Session:
     """Why the file did not load, in words with the line."""
     callables: tuple[str, ...] = ()
     """Functions and classes that it defines or imports, by public name."""
-    held: tuple[str, ...] = ("output", "wall time")
-    """Which limits hold on this system."""
+    held: tuple[str, ...] = ALWAYS
+    """Which limits hold on this system, in words of `sandbox.WALLS`."""
 
     def __init__(self, source: str, limits: Limits, ends: Ends) -> None:
         """Load a source; `Lost` if there is no process at the other ends."""
@@ -147,7 +147,7 @@ class Session:
     def finish(self) -> None:
         """Ended if the session is over, or has said something that it was not asked."""
         if self._over is None and (self._heard or _readable(self._channel)):
-            self._broken()
+            self._broken(asked=False)
         if self._over is not None:
             raise Ended(self._over)
 
@@ -192,7 +192,7 @@ class Session:
             except BlockingIOError:
                 self._wait(until, writing=True)
             except OSError:
-                self._broken()
+                self._broken(asked=False)
 
     def _receive(self, size: int, until: float) -> bytes:
         while len(self._heard) < size:
@@ -204,7 +204,7 @@ class Session:
             except OSError:
                 part = b""
             if not part:
-                self._broken()
+                self._broken(asked=True)
             self._heard += part
         data = bytes(self._heard[:size])
         del self._heard[:size]
@@ -239,12 +239,12 @@ class Session:
 
     # ---- the end
 
-    def _broken(self) -> NoReturn:
-        """The channel closed, or spoke unasked; the guard may know why."""
-        closed = not self._heard
+    def _broken(self, asked: bool) -> NoReturn:
+        """The channel is closed, or spoke without being asked; the guard may know why."""
+        spoke = not asked and bool(self._heard)
         with contextlib.suppress(OSError):
-            closed = closed and not self._channel.recv(1, socket.MSG_PEEK)
-        if not closed:
+            spoke = spoke or bool(self._channel.recv(1, socket.MSG_PEEK))
+        if spoke:
             self._fail(UNASKED)
         said = self._guard_says(LAST_SECONDS)
         if said is None:
@@ -316,22 +316,6 @@ def _readable(end: socket.socket, seconds: float = 0.0) -> bool:
     return end.fileno() >= 0 and bool(select.select([end], [], [], seconds)[0])
 
 
-def in_words(status: dict[str, Any], limits: Limits) -> str:
-    """How a process ended, in words."""
-    code, cpu, why = status["code"], status["cpu"], status["why"]
-    if why == "processes":
-        return f"started more than {limits.processes} processes"
-    if why == "memory":
-        return f"ran out of memory (limit {limits.memory_mib} MiB)"
-    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= limits.cpu_seconds):
-        return f"used {limits.cpu_seconds} s of CPU"
-    if code == -signal.SIGKILL:
-        return "was killed"
-    if code < 0:
-        return f"crashed ({signal.Signals(-code).name})"
-    return "left before it answered"
-
-
 # ---- the warm process -------------------------------------------------------------------------------------
 
 
@@ -341,16 +325,19 @@ class Warm:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="minidsv3-", ignore_cleanup_errors=True)
         Path(self._folder.name).chmod(0o711)
+        self._one_at_a_time = Lock()
+        self._sessions: WeakSet[Session] = WeakSet()
         self._start()
 
     def _start(self) -> None:
         package = Path(__file__).resolve().parents[2]
         self._control, theirs = socket.socketpair()
+        self._control.settimeout(START_SECONDS)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", START, str(package), str(theirs.fileno())],
                 cwd=self._folder.name,
-                env=_environment(self._folder.name),
+                env=environment(self._folder.name),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
@@ -361,11 +348,16 @@ class Warm:
 
         A warm process that has died is replaced. Lost if no session can be started.
         """
-        limits = limits or Limits()
-        with contextlib.suppress(OSError, Lost):
-            return Session(source, limits, self._order(limits))
-        self._stop()
-        self._start()
+        try:
+            session = self._fork(source, limits or Limits())
+        except Lost:
+            self._stop()
+            self._start()
+            session = self._fork(source, limits or Limits())
+        self._sessions.add(session)
+        return session
+
+    def _fork(self, source: str, limits: Limits) -> Session:
         try:
             return Session(source, limits, self._order(limits))
         except OSError as problem:
@@ -376,7 +368,14 @@ class Warm:
         pairs = [socket.socketpair() for _ in range(3)]
         order = json.dumps({"limits": asdict(limits), "folder": self._folder.name}).encode()
         try:
-            socket.send_fds(self._control, [order], [theirs.fileno() for _, theirs in pairs])
+            with self._one_at_a_time:
+                socket.send_fds(self._control, [order], [theirs.fileno() for _, theirs in pairs])
+                if not self._control.recv(1):  # it says when it has forked
+                    raise ConnectionResetError("the warm process is gone")
+        except OSError:
+            for ours, _ in pairs:
+                ours.close()
+            raise
         finally:
             for _, theirs in pairs:
                 theirs.close()
@@ -391,6 +390,8 @@ class Warm:
 
     def close(self) -> None:
         """End the process and all of its sessions."""
+        for session in tuple(self._sessions):
+            session.close()
         self._stop()
         self._folder.cleanup()
 
@@ -399,9 +400,3 @@ class Warm:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _environment(folder: str) -> dict[str, str]:
-    """What the student's process sees of ours: nothing but where programs are."""
-    own = {"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "HOME": folder, "TMPDIR": folder}
-    return own | dict.fromkeys(THREADS, "1")

@@ -1,86 +1,247 @@
-"""The child process: its limits hold, its results are its own, and nothing of it is left."""
+"""Sessions: a student's code answers calls, its limits hold, and nothing of it is left."""
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from minidsv3.learn import sandbox
-from minidsv3.learn.sandbox import Limits, run
+from minidsv3.learn import session as sessions
+from minidsv3.learn.sandbox import ALWAYS, WALLS, Limits, in_words
+from minidsv3.learn.session import Ended, Lost, Other, Warm
 
-CHAIN = "minidsv3.learn.chain:run_chain"
-
-
-def test_messages_come_back():
-    finished = run("minidsv3.learn.sandbox:echo", {"x": [1, "two", None]})
-    assert finished.messages == [{"x": [1, "two", None]}]
-    assert finished.problem is None
+X = np.array([[1.0, -2.0]], np.float32)
+SHORT = Limits(wall_seconds=1.0, cpu_seconds=1)
 
 
-def test_a_job_that_raises_has_a_problem_and_its_traceback_as_output():
-    finished = run("minidsv3.learn.sandbox:no_such_job", {})
-    assert finished.messages == []
-    assert finished.problem == "ended before the checks did (exit code 1)"
-    assert "no_such_job" in finished.output
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with Warm() as process:
+        yield process
+
+
+def needs(warm: Warm, *walls: str) -> None:
+    with warm.open("") as session:
+        missing = {*walls} - {*session.held}
+    if missing:
+        pytest.skip(f"{missing} cannot be had on this system")
+
+
+def returned(warm: Warm, source: str, value: object = X) -> object:
+    """What the function `f` of a source returns."""
+    with warm.open(source) as session:
+        assert session.problem is None
+        answer = session.call("f", {"x": value})
+    assert answer.raised is None
+    return answer.value
+
+
+# ---- answers ----------------------------------------------------------------------------------------------
+
+
+def test_values_come_back_as_they_were(warm: Warm) -> None:
+    value = (None, True, -(2**70), 0.1, "é\n", [X, {"a": (), 3: np.float32(2)}], np.array(5, np.int8))
+    found = returned(warm, "def f(x):\n    return x\n", value)
+    np.testing.assert_equal(found, value)
+    assert [type(part) for part in found] == [type(part) for part in value]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
-    ("said", "messages", "ended"),
+    ("returns", "other"),
     [
-        (b'{"a": 1, "nonce": "n"}\n{"end": true, "nonce": "n"}\n', [{"a": 1}], True),
-        (b'{"a": 1, "nonce": "n"}\n', [{"a": 1}], False),
-        (b'{"a": 1, "nonce": "m"}\n{"end": true, "nonce": "n"}\n', [], False),
-        (b'{"a": 1, "nonce": "n"}\nrubbish\n{"end": true, "nonce": "n"}\n', [{"a": 1}], False),
-        (b'{"end": true, "nonce": "n"}\n{"end": true, "nonce": "n"}\n', [], False),
-        (b'{"end": true, "nonce": "n"}\nmore', [], False),
-        (b'{"end": true, "nonce": "n"}', [], False),
-        (b"[1]\n", [], False),
-        (b"", [], False),
+        ("range(3)", Other("range", "range(0, 3)")),
+        ("np.ma.array([1])", "MaskedArray"),
+        ("x.astype(complex)", "ndarray of complex128"),
+        ("x.astype('>f4')", "ndarray of >f4"),
+        ("(part for part in x)", "generator"),
+        ("{(1, 2): 3}", "dict"),
+        ("b'bytes'", "bytes"),
     ],
 )
-def test_only_our_lines_count_and_the_last_must_be_the_end(said, messages, ended):
-    assert sandbox._read(said, "n") == (messages, ended)
+def test_what_does_not_travel_comes_in_words(warm: Warm, returns: str, other: Other | str) -> None:
+    found = returned(warm, f"import numpy as np\ndef f(x):\n    return {returns}\n")
+    assert isinstance(found, Other)
+    assert found == other or found.kind == other
 
 
-def test_limits_are_in_words():
-    limits = Limits(cpu_seconds=3, wall_seconds=4.5)
-    assert sandbox._in_words(0, True, limits) == "ran longer than 4.5 s"
-    assert sandbox._in_words(-24, False, limits) == "used 3 s of CPU"
-    assert sandbox._in_words(-11, False, limits) == "crashed (SIGSEGV)"
-    assert sandbox._in_words(7, False, limits) == "ended before the checks did (exit code 7)"
+def test_an_answer_tells_what_happened_beside_the_value(warm: Warm) -> None:
+    source = (
+        "import numpy as np\ndef f(x, y):\n    print('hello')\n    x += 1\n    return [np.log(y - y), x[0]]\n"
+    )
+    with warm.open(source) as session:
+        answer = session.call("f", {"x": X, "y": X})
+    assert (answer.changed, answer.shares, answer.printed) == (("x",), ("x",), "hello\n")
+    assert answer.warnings == ("divide by zero encountered in log",)
 
 
-def test_a_grandchild_is_killed_and_does_not_hold_us_up(tmp_path):
-    note = tmp_path / "pid"
+def test_work_is_counted_on_request(warm: Warm) -> None:
+    with warm.open("def f(x):\n    return x @ x.T\n") as session:
+        assert session.call("f", {"x": X}).work is None
+        work = session.call("f", {"x": X}, count=True).work
+    assert work is not None
+    assert work.flops == 2 * 1 * 2 * 1
+
+
+def test_a_raise_is_told_with_its_line(warm: Warm) -> None:
+    with warm.open("def f(x):\n    return 1 / 0\n") as session:
+        said = "raised ZeroDivisionError: division by zero (line 2: return 1 / 0)"
+        assert session.call("f", {"x": X}).raised == said
+        assert session.call("f", {"x": X}).raised == said  # and the session goes on
+
+
+def test_a_function_that_is_not_there_is_told(warm: Warm) -> None:
+    with warm.open("g = len\n_h = len\n") as session:
+        assert session.callables == ("g",)
+        assert "KeyError" in str(session.call("f", {}).raised)
+
+
+def test_prints_outside_of_calls_are_kept_up_to_the_cap(warm: Warm) -> None:
+    with warm.open("print('x' * 10**6)\n", Limits(output_bytes=100)) as session:
+        assert session.output == "x" * 100
+
+
+def test_a_source_too_long_is_not_sent(warm: Warm) -> None:
+    with warm.open("#" * (sessions.MOST_SOURCE + 1)) as session:
+        assert "is longer than" in str(session.problem)
+
+
+def test_a_large_answer_comes_in_words(warm: Warm) -> None:
+    found = returned(warm, "import numpy as np\ndef f(x):\n    return np.zeros(10**7)\n")
+    assert found == Other("ndarray of float64", "an array [10000000]")
+
+
+# ---- the end ----------------------------------------------------------------------------------------------
+
+
+def test_a_session_that_ended_says_so_at_every_call(warm: Warm) -> None:
+    with warm.open("import os\ndef f(x):\n    os._exit(0)\n") as session:
+        for _ in range(2):
+            with pytest.raises(Ended, match="left before it answered"):
+                session.call("f", {"x": X})
+        with pytest.raises(Ended, match="left before it answered"):
+            session.finish()
+
+
+def test_time_is_counted_over_all_calls_and_only_while_we_wait(warm: Warm) -> None:
+    source = "import time\ndef f(x):\n    time.sleep(0.4)\n"
+    with warm.open(source, SHORT) as session:
+        session.call("f", {"x": X})
+        time.sleep(1.0)
+        session.call("f", {"x": X})
+        with pytest.raises(Ended, match="ran longer than 1 s"):
+            session.call("f", {"x": X})
+
+
+def test_what_is_said_unasked_after_the_last_answer_is_found(warm: Warm) -> None:
+    source = "import os\ndef f(x):\n    os.write(63, b'more')\n    return x\n"
+    with warm.open(source) as session, pytest.raises(Ended, match="not asked"):
+        session.call("f", {"x": X})
+
+
+def test_a_copy_of_itself_does_not_answer(warm: Warm) -> None:
+    with warm.open("import os\ndef f(x):\n    return x + (1 if os.fork() else 2)\n") as session:
+        np.testing.assert_array_equal(session.call("f", {"x": X}).value, X + 1)
+        session.finish()
+
+
+@pytest.mark.parametrize(
+    ("code", "cpu", "why", "words"),
+    [
+        (-24, 3.0, None, "used 3 s of CPU"),
+        (-9, 4.0, None, "used 3 s of CPU"),
+        (-9, 0.1, None, "was killed"),
+        (-9, 0.1, "memory", "ran out of memory (limit 512 MiB)"),
+        (-9, 0.1, "processes", "started more than 16 processes"),
+        (-11, 0.1, None, "crashed (SIGSEGV)"),
+        (0, 0.1, None, "left before it answered"),
+    ],
+)
+def test_ends_are_in_words(code: int, cpu: float, why: str | None, words: str) -> None:
+    assert in_words({"code": code, "cpu": cpu, "why": why}, Limits(cpu_seconds=3)) == words
+
+
+# ---- walls ------------------------------------------------------------------------------------------------
+
+
+def test_what_holds_is_said_in_known_words(warm: Warm) -> None:
+    with warm.open("") as session:
+        assert {*ALWAYS} <= {*session.held} <= {*WALLS}
+
+
+def test_its_folder_is_empty_but_for_the_file_and_gone_at_the_end(warm: Warm) -> None:
+    source = (
+        "import os\ndef f(x):\n    open('more', 'w').close()\n    return os.getcwd(), sorted(os.listdir())\n"
+    )
+    for _ in range(2):
+        place, files = returned(warm, source)  # type: ignore[misc]
+        assert files == ["exercise.py", "more"]
+        assert not (Path(place) / "more").exists()
+
+
+def test_it_sees_no_process_but_its_own(warm: Warm) -> None:
+    needs(warm, "signals", "files")
+    source = "import os\ndef f(x):\n    return sorted(int(n) for n in os.listdir('/proc') if n.isdigit())\n"
+    assert returned(warm, source) == [1, 2]
+
+
+def test_nothing_of_it_runs_when_it_is_closed(warm: Warm, tmp_path: Path) -> None:
+    mark = f"sleeper-{os.getpid()}-{time.monotonic_ns()}"
     source = f"""
-import os, subprocess
-child = subprocess.Popen(["sleep", "60"])
-open({str(note)!r}, "w").write(str(child.pid))
-os._exit(0)
+import os, subprocess, sys
+started = [
+    subprocess.Popen(["sh", "-c", "sleep 60; : {mark}"], start_new_session=True) for _ in range(3)
+]
+def f(x):
+    return x
 """
-    start = time.monotonic()
-    finished = run(CHAIN, {"source": source, "function": "f", "check": _check(), "replay": None})
-    assert finished.problem is not None
-    assert time.monotonic() - start < 10
-    assert not _runs(int(note.read_text()))
+    with warm.open(source) as session:
+        session.call("f", {"x": X})
+        if Path("/proc/self").exists():
+            assert len(running(mark)) == 3
+    assert running(mark) == []
 
 
-def _check() -> str:
-    from minidsv3.learn.exercises import find_lesson
-
-    return str(find_lesson("00").folder / "check.py")
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process runs; a zombie that nobody has waited for does not."""
-    for _ in range(50):
+def running(mark: str) -> list[int]:
+    """Processes with a mark on their command line."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        status = Path(f"/proc/{pid}/stat")
-        if status.is_file() and status.read_text().rpartition(")")[2].split()[0] == "Z":
-            return False
-        time.sleep(0.02)
-    return True
+            if mark.encode() in place.read_bytes():
+                found.append(int(place.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+# ---- the warm process -------------------------------------------------------------------------------------
+
+
+def test_sessions_do_not_see_each_other(warm: Warm) -> None:
+    source = "state = []\ndef f(x):\n    state.append(x)\n    return len(state)\n"
+    with warm.open(source) as one, warm.open(source) as two:
+        assert [one.call("f", {"x": 1}).value, one.call("f", {"x": 1}).value] == [1, 2]
+        assert two.call("f", {"x": 1}).value == 1
+
+
+def test_a_warm_process_that_died_is_replaced() -> None:
+    with Warm() as warm:
+        before = warm.open("def f(x):\n    return x\n")
+        assert before.call("f", {"x": 1}).value == 1
+        warm._process.kill()
+        warm._process.wait()
+        with pytest.raises(Lost):
+            before.call("f", {"x": 1})
+        with warm.open("def f(x):\n    return x\n") as session:
+            assert session.call("f", {"x": 2}).value == 2
+
+
+def test_a_warm_process_leaves_nothing() -> None:
+    with Warm() as warm:
+        folder = Path(warm._folder.name)
+        session = warm.open("import time\ndef f(x):\n    time.sleep(60)\n")
+    assert warm._process.poll() is not None
+    assert not folder.exists()
+    with pytest.raises(Ended):
+        session.call("f", {"x": 1})
