@@ -14,7 +14,9 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
     [
         ("one_prediction_priced.py", ["c_KV (5, 48)", "NVIDIA H800", "experts.gate_up"]),
         ("decode_on_other_machines.py", ["NVIDIA H800 SXM", "bound by network", "tokens/s a GPU"]),
-        ("train_on_your_text.py", ["step 60", "bits a byte", "accepted"]),
+        pytest.param(
+            *("train_on_your_text.py", ["step 60", "bits a byte", "accepted"]), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_example(name: str, said: list[str]) -> None:

@@ -31,6 +31,7 @@ def disk(folder: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_the_whole_of_v3_is_as_published(tmp_path: Path) -> None:
     config = ModelConfig.preset("v3")
     try:

@@ -210,6 +210,7 @@ def test_synthesise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert json_by(["show", str(target), "--verify"], capsys)["ok"]
 
 
+@pytest.mark.slow
 def test_the_whole_of_v3_beside_the_published_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -210,6 +210,7 @@ def test_what_cannot_be_extended(
     assert "expected a new or an empty folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_needles_from_training_to_heat_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     short, long = tmp_path / "my short", tmp_path / "long"
     assert main(["run", "--preset", "needle", "--steps", "3", "--out", str(short), "--set", *NEEDLES]) == 0

@@ -55,6 +55,7 @@ def test_compare(tiny_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixt
     assert "below 0.25%" in page
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_where_it_stopped(
     tiny_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

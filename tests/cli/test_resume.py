@@ -115,6 +115,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_checkpoint(
     assert [path.name for path in RunFolder.open(out).checkpoints()] == ["step-000002", "step-000004"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files here")
 def test_a_full_disk_keeps_the_last_checkpoint(tiny_run: list[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
@@ -136,6 +137,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(tiny_run: list[str], tmp_path: Pa
     assert (out / "report.txt").is_file()
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_an_older_one_serves(
     tiny_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,7 +46,11 @@ def test_a_terminal_gets_a_dashboard(tiny_run: list[str], tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "environment",
-    [{"TERM": "dumb"}, {"MINIDSV3_SCREEN_READER": "1"}, {"TTY_INTERACTIVE": "0"}],
+    [
+        {"TERM": "dumb"},
+        pytest.param({"MINIDSV3_SCREEN_READER": "1"}, marks=pytest.mark.slow),
+        pytest.param({"TTY_INTERACTIVE": "0"}, marks=pytest.mark.slow),
+    ],
     ids=["dumb", "screen reader", "not interactive"],
 )
 def test_others_get_lines(tiny_run: list[str], tmp_path: Path, environment: dict[str, str]) -> None:

@@ -116,6 +116,7 @@ def test_training(config: ModelConfig, B: int, T: int, precision: str) -> None:
     check(trained(config, B, T, precision), config, alone("train", B, T, precision))
 
 
+@pytest.mark.slow
 def test_training_of_mini() -> None:
     check(trained(MINI, 1, 70, "fp8"), MINI, alone("train", 1, 70, "fp8"))
 

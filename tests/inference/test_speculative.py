@@ -143,6 +143,7 @@ def test_one_module_used_again_goes_on_from_the_state_that_its_convention_passes
 # ---- sampling ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "drafts"), [(2, 2), (1, 3)])
 def test_sampled_text_is_distributed_as_plain_sampling(depth, drafts):
     model, n = small_model(depth, vocab_size=4, sharpness=3.0, layers=1), 800

@@ -81,6 +81,7 @@ def tensors(draw: st.DrawFn) -> Array:
 blocks = st.tuples(st.sampled_from([1, 2, 3, 16, 32, 128]), st.sampled_from([1, 3, 8, 16, 32, 48, 128]))
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(tensors(), blocks, st.sampled_from(FORMATS), st.sampled_from(SCALES), st.sampled_from([0, 1e-4]))
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the specification overflows where it must

@@ -218,6 +218,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, **changes) -> None:
     monkeypatch.setattr(tiles, "run", run)
 
 
+@pytest.mark.slow
 def test_a_run_reports_and_writes_what_it_saw(monkeypatch, tmp_path):
     stand_in(monkeypatch)
     lines: list[str] = []

@@ -167,6 +167,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_thousand_bent_files_are_read_or_refused(tmp_path: Path) -> None:
     draw, messages = random.Random(0), list[str]()
     documents = [document_of(split, tmp_path) for split in SPLITS]
