@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EXAMPLES", "SUBJECTS", "SUMMARY", "Subject", "arguments", "main", "present"]
 
-SUMMARY = "Number formats, scales, the tensor core's accumulator and LogFMT, as pictures and experiments."
+SUMMARY = "A model's values, number formats, the tensor core's sums, costs, as pictures and experiments."
 EXAMPLES = [
     "minidsv3 show bits 0.3 --format e4m3",
     "minidsv3 show accumulator --microscope",
+    "minidsv3 show attention --text 'def main():'",
     "minidsv3 show codecs --model runs/nano-0 --json",
 ]
 # subject -> (module, what it shows)
@@ -57,6 +58,13 @@ SUBJECTS = {
     "compare": ("show_wishes", "V3, V2, Qwen2.5-72B, LLaMA-3.1-405B by one rule; runs and clusters"),
     "codecs": ("show_training", "LogFMT and float codecs on a model's activations"),
     "gradients": ("show_training", "formats and tiles for a model's activation gradients"),
+    "value": ("show_values", "any op's result, as the picture that its kind asks for"),
+    "heatmap": ("show_values", "a matrix: an op's result or a weight"),
+    "attention": ("show_values", "where each token looks: mask, entropies, several heads"),
+    "difference": ("show_values", "an op's result under two precisions: where they part"),
+    "timeline": ("show_values", "a pass over time: which part runs when, what it has cost so far"),
+    "router": ("show_routing", "one token's way to its experts: scores, bias, groups, weights"),
+    "load": ("show_routing", "how evenly tokens fall on experts, and the bias that follows"),
     "needle": ("show_needle", "needle in a haystack, length by depth, before and after an extension"),
 }
 

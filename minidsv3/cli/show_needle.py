@@ -9,7 +9,7 @@ Does: find the models, measure, hand over. Does not: train (`minidsv3 run --pres
     >>> grid("0,0.5,1", float, "--depths", 0, 1)
     [0.0, 0.5, 1.0]
 
-Next: minidsv3.cli.lesson
+Next: minidsv3.cli.kept_values
 """
 
 import argparse

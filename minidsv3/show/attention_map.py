@@ -70,7 +70,7 @@ class AttentionMap:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
-            yield Text(self.title, "bold", no_wrap=True, overflow="crop")
+            yield Text(self.title, "bold", overflow="fold")
         if self.head is not None or len(self.p) == 1:
             yield from self._large(self.head or 0, console, options)
         else:

@@ -9,7 +9,7 @@ Does: draw tokens. Does not: tokenise.
     >>> print(plain_text(Chips([b"def", b" f", b":\\n", b"\\xe5"]), width=60, ascii_only=True))
     |def|_f|:\\n|<e5>|
 
-Next: minidsv3.show.tables
+Next: minidsv3.show.value
 """
 
 from collections.abc import Sequence

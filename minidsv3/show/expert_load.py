@@ -66,7 +66,7 @@ class ExpertLoad:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
-            yield Text(self.title, "bold", no_wrap=True, overflow="crop")
+            yield Text(self.title, "bold", overflow="fold")
         yield from self._lines(options)
         few = self.share.shape[1] <= FEW
         yield from self._rows(console, options) if few else self._grids(console, options)

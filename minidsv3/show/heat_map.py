@@ -41,9 +41,10 @@ class Axis:
     name: str = "row"
     labels: Sequence[str] = ()
 
-    def label(self, i: int) -> str:
-        """What stands beside one."""
-        return f"{self.name} {i}" + (f" {self.labels[i]}" if i < len(self.labels) else "")
+    def label(self, i: int, digits: int = 0, plain: bool = False) -> str:
+        """What stands beside one.  digits: room for the number  plain: in ASCII"""
+        name = f"{self.name} {i:>{digits}}"
+        return f"{name} {plain_label(self.labels[i], plain)}" if i < len(self.labels) else name
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class HeatMap:
         top = np.abs(np.nan_to_num(self.matrix)).max(initial=0.0)
         for start in range(0, self.matrix.shape[1], each):
             stop = min(start + each, self.matrix.shape[1])
-            heads = "".join(f"{self._column(c, wide - 1):>{wide}}" for c in range(start, stop))
+            labels = [self._column(c, wide - 1, options.ascii_only) for c in range(start, stop)]
+            heads = "".join(f"{label:>{wide}}" for label in labels)
             yield Text(" " * len(names[0]) + heads, "dim", no_wrap=True, overflow="crop")
             for i, row in enumerate(texts):
                 line = Text(no_wrap=True, overflow="crop").append(names[i], "dim")
@@ -90,13 +92,13 @@ class HeatMap:
                     line.append(f"{row[j]:>{wide}}", "bold cyan" if big else "")
                 yield line
 
-    def _column(self, c: int, room: int) -> str:
+    def _column(self, c: int, room: int, plain: bool) -> str:
         label = self.columns.labels[c] if c < len(self.columns.labels) else str(c)
-        return label[:room]
+        return plain_label(label, plain)[:room]
 
     def _names(self, n: int, options: ConsoleOptions) -> list[str]:
         """Labels of the rows, equally wide."""
-        names = [plain_label(self.rows.label(i), options.ascii_only) for i in range(n)]
+        names = [self.rows.label(i, len(str(n - 1)), options.ascii_only) for i in range(n)]
         wide = min(max(map(len, names), default=0), max(options.max_width // 3, 6))
         return [f"{name[:wide]:{wide}}" for name in names] or [""]
 

@@ -34,13 +34,13 @@ from rich.text import Text
 from minidsv3.cost import Bill, Line
 from minidsv3.show.axes import ruler
 from minidsv3.show.forms import shown
-from minidsv3.show.legend import COLOURS, mark, marked
+from minidsv3.show.legend import COLOURS, legend, mark, marked
 from minidsv3.show.numbers import counted, duration, flops, percent, size
-from minidsv3.show.tables import plain_table
 
 __all__ = ["OpTimeline", "demo"]
 
 WIDEST, STOPS = 100, 4  # columns of the lanes; places where sums are said
+WIDE = 72  # columns from which FLOPs and bytes of the longest ops are listed
 HALF = 0.5  # of a cell: less than that is a thin mark
 Span = tuple[float, float]
 
@@ -70,7 +70,7 @@ class OpTimeline:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
-            yield Text(self.title, "bold", no_wrap=True, overflow="crop")
+            yield Text(self.title, "bold", overflow="fold")
         yield Text(self._about)
         if not self.seconds:
             return
@@ -167,15 +167,12 @@ class OpTimeline:
 
     def _longest(self, options: ConsoleOptions) -> RenderResult:
         """The ops that took longest, all their lines together."""
-        table = plain_table()
-        wide = options.max_width >= 72
-        for name in ("longest ops", "part", *(("FLOPs", "bytes") if wide else ()), "time", "share"):
-            left = name in ("longest ops", "part")
-            table.add_column(name, justify="left" if left else "right", no_wrap=True)
+        wide, rows = options.max_width >= WIDE, []
         for op in self.bill.by_op[: self.longest]:
-            work = (flops(op.flops), size(op.memory_bytes)) if wide else ()
-            table.add_row(op.name, op.part, *work, duration(op.seconds), percent(op.share))
-        yield table
+            work = {"FLOPs": flops(op.flops), "bytes": size(op.memory_bytes)} if wide else {}
+            times = {"time": duration(op.seconds), "share": percent(op.share)}
+            rows.append({"longest ops": op.name, "part": op.part, **work, **times})
+        yield from legend(rows, (), options, right=("FLOPs", "bytes", "time", "share"))
 
     def describe(self) -> str:
         """The pass in words: the whole, each part, the longest ops."""

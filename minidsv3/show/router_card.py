@@ -31,8 +31,8 @@ from minidsv3.machine import Machine
 from minidsv3.model.gate import BEST_OF_GROUP, choose
 from minidsv3.show.cells import coloured, digit, tint
 from minidsv3.show.forms import shown
+from minidsv3.show.legend import legend
 from minidsv3.show.numbers import counted
-from minidsv3.show.tables import plain_table
 
 __all__ = ["RouterCard", "demo", "router_card"]
 
@@ -82,13 +82,13 @@ class RouterCard:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
-            yield Text(self.title, "bold", no_wrap=True, overflow="crop")
+            yield Text(self.title, "bold", overflow="fold")
         yield Text(self._about)
         numbers = self.by_group.shape[1] <= FEW and 8 * self.by_group.shape[1] + 28 <= options.max_width
         yield from self._numbers() if numbers else self._strip(console, options)
         yield Text(self._legend(numbers))
         if self.chosen:
-            yield self._table()
+            yield from self._table(options)
             yield Text(" ".join(self._remarks()))
 
     @property
@@ -166,19 +166,17 @@ class RouterCard:
 
     # ---- the chosen ---------------------------------------------------------------------------------------
 
-    def _table(self) -> RenderableType:
-        table = plain_table()
-        for name in ("", "expert", "group", "s", "b", "s + b", "g"):
-            table.add_column(name, justify="right" if name else "left", no_wrap=True)
-        for e, weight in zip(self.chosen, self.weights, strict=True):
-            table.add_row(*self._row(self._mark(e), e), f"{weight:.3f}")
-        if (second := self._next) is not None:
-            table.add_row(*(Text(cell, "dim") for cell in (*self._row("next", second), "-")))
-        return table
+    def _table(self, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """A row for each of the chosen, and for the first that was not."""
+        chosen = zip(self.chosen, self.weights, strict=True)
+        rows = [self._row(self._mark(e), e, f"{weight:.3f}") for e, weight in chosen]
+        rows += [self._row("next", e, "-") for e in (self._next,) if e is not None]
+        yield from legend(rows, (), options, right=("expert", "group", "s", "b", "s + b", "g"))
 
-    def _row(self, mark: str, e: int) -> tuple[str, ...]:
+    def _row(self, mark: str, e: int, weight: str) -> dict[str, str]:
         s, b = self.s[e], self.b[e]
-        return mark, str(e), str(e // self.by_group.shape[1]), f"{s:.4f}", f"{b:+.4f}", f"{s + b:.4f}"
+        numbers = {"s": f"{s:.4f}", "b": f"{b:+.4f}", "s + b": f"{s + b:.4f}", "g": weight}
+        return {"": mark, "expert": str(e), "group": str(e // self.by_group.shape[1])} | numbers
 
     @property
     def _next(self) -> int | None:

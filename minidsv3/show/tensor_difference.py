@@ -80,7 +80,7 @@ class TensorDifference:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
-            yield Text(self.title, "bold", no_wrap=True, overflow="crop")
+            yield Text(self.title, "bold", overflow="fold")
         yield from (Text(line) for line in self._heads())
         if self.difference is None:
             return

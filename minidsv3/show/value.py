@@ -70,7 +70,7 @@ def picture_of(
     """
     x, chosen = np.asarray(array), dict(at or {})
     named = tuple(NAMES.get(axis, axis) for axis in axes) if len(axes) == x.ndim else ()
-    title = f"{name} = {symbol}" if symbol and symbol != name else name
+    title = f"{name}: {symbol}" if symbol and symbol != name else name
     if x.dtype.kind not in "biufc":
         raise ValueError(f"expected {name} an array of numbers, got {x.dtype}")
     if x.dtype.kind == "c":
@@ -81,7 +81,7 @@ def picture_of(
     if op and (special := _of_op(x, op, title, chosen, labels)):
         return special
     x, named, picked = _picked(x, named, chosen)
-    title += f" of {picked}" if picked else ""
+    title += f", {picked}" if picked else ""
     if x.size == 1:
         return Scalar(float(x.reshape(-1)[0]), title, shape(x.shape) if x.ndim else "")
     if x.ndim == 1:
@@ -97,11 +97,11 @@ def _of_op(x: Array, op: str, title: str, at: dict[str, int], labels: Sequence[s
         return AttentionMap(x, labels, _place(at, "head", len(x)), title)
     if op in ("gate.sigmoid", "gate.softmax") and x.ndim == 2:
         token = _place(at, "token", len(x)) if "token" in at or len(x) == 1 else len(x) - 1
-        return RouterCard(x[token or 0], title=f"{title} of token {token or 0}")
+        return RouterCard(x[token or 0], title=f"{title}, token {token or 0}")
     if op.startswith("head.") and name.endswith("logits") and x.ndim <= 2:
         rows = np.atleast_2d(x)
         token = _place(at, "token", len(rows)) if "token" in at else len(rows) - 1
-        return TopTokens(rows[token or 0], f"{title} of token {token}" if len(rows) > 1 else title)
+        return TopTokens(rows[token or 0], f"{title}, token {token}" if len(rows) > 1 else title)
     return None
 
 

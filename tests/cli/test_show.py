@@ -35,6 +35,13 @@ SMALL = {
     "co-design": [],
     "compare": ["v3", "qwen2.5-72b"],
     "gradients": ["--model", RUN, "--batch", "1", "--seq", "8", "--block", "32"],
+    "value": ["--model", RUN],
+    "heatmap": ["--model", RUN, "--op", "mla.kv_norm"],
+    "attention": ["--model", RUN],
+    "difference": ["--model", RUN],
+    "timeline": ["--model", RUN],
+    "router": ["--model", RUN],
+    "load": ["--model", RUN],
 }
 """Subjects, and the accumulator's other picture, with options that take no time."""
 
