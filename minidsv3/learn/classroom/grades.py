@@ -69,16 +69,17 @@ FIELDS = {
     "submissions[].exercises[].status": "passed, failed, untouched, missing, unreadable or ungraded",
     "submissions[].exercises[].points": "earned",
     "submissions[].exercises[].out_of": "what could be had",
-    "submissions[].exercises[].problem": "why there is no full result, in a sentence; else null",
-    "submissions[].exercises[].seconds": "the check took; this alone differs between two runs",
+    "submissions[].exercises[].problem": "what went wrong first, in a sentence; null if passed",
+    "submissions[].exercises[].seconds": "the whole check took",
     "submissions[].exercises[].hints": "used, as the student's own progress file says; null without one",
-    "submissions[].exercises[].attempts": "checks that failed, as that file says; null without one",
+    "submissions[].exercises[].attempts": "different sources that were checked, as that file says",
     "submissions[].exercises[].counterexample": "the first property that failed, or null: property, "
     "inputs (dtype, shape, values), file (in the instructor's folder)",
     "submissions[].exercises[].properties[].name": "of the property",
     "submissions[].exercises[].properties[].status": "passed, failed or skipped",
     "submissions[].exercises[].properties[].points": "earned",
     "submissions[].exercises[].properties[].out_of": "what could be had",
+    "submissions[].exercises[].properties[].seconds": "it took; seconds alone differ between two runs",
     "submissions[].exercises[].properties[].note": "what went wrong, or why it was skipped",
 }
 Row = dict[str, Any]
@@ -168,7 +169,7 @@ def _cells(submission: Row, one: Row, found: Row, stage: str) -> list[Any]:
     return [
         *(CSV_SCHEMA, submission["id"], submission["student"], one["exercise"], found["name"], stage),
         *(found["status"], found["points"], found["out_of"], found["note"]),
-        *(one["status"], one["problem"], one["seconds"], one["hints"], one["attempts"], file),
+        *(one["status"], one["problem"], found["seconds"], one["hints"], one["attempts"], file),
     ]
 
 
@@ -200,8 +201,7 @@ def _suite(submission: Row) -> ET.Element:
     for name in ("mark", "points", "out_of"):
         ET.SubElement(held, "property", name=name, value=str(submission[name]))
     for one in submission["exercises"]:
-        each = one["seconds"] / max(len(one["properties"]), 1)
-        suite.extend(_case(one, found, each) for found in one["properties"])
+        suite.extend(_case(one, found) for found in one["properties"])
     cases = suite.findall("testcase")
     for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(name, str(sum(case.find(tag) is not None for case in cases)))
@@ -210,10 +210,9 @@ def _suite(submission: Row) -> ET.Element:
     return suite
 
 
-def _case(one: Row, found: Row, seconds: float) -> ET.Element:
-    case = ET.Element(
-        "testcase", classname=f"exercise {one['exercise']}", name=found["name"], time=f"{seconds:.3f}"
-    )
+def _case(one: Row, found: Row) -> ET.Element:
+    where, seconds = f"exercise {one['exercise']}", f"{found['seconds']:.3f}"
+    case = ET.Element("testcase", classname=where, name=found["name"], time=seconds)
     if found["status"] == "failed":
         tag = "error" if one["status"] == "ungraded" else "failure"
         ET.SubElement(case, tag, message=found["note"], type=one["status"])

@@ -14,7 +14,7 @@ run many (`batch`).
 
     >>> row = refused([Handed("00", None, "missing", "found none", None, None)], {"00": {"shape": 1.0}})
     >>> row["exercises"][0]["status"], row["points"], row["out_of"]
-    ('missing', 0.0, 1.0)
+    ('missing', 0, 1.0)
 
 Next: minidsv3.learn.classroom.journal
 """
@@ -63,10 +63,10 @@ class Grader:
         """The row of a submission: its exercises, each with its properties."""
         if self.home is not None:
             shutil.rmtree(self.home / COUNTEREXAMPLES / id, ignore_errors=True)
-        exercises = [self._exercise(id, one, by) for one, by in zip(handed, self.key.exercises, strict=True)]
-        hide = _hiding(student) if self.anonymous else printable
-        row: Row = _texts(_row(exercises), hide)
-        return row
+        shown = _hiding(student) if self.anonymous else printable
+        pairs = zip(handed, self.key.exercises, strict=True)
+        exercises = [_texts(self._exercise(id, one, by), shown) for one, by in pairs]
+        return _row(exercises)
 
     def _exercise(self, id: str, handed: Handed, by: ExerciseKey) -> Row:
         if handed.source is None:
@@ -155,9 +155,10 @@ def _with_result(handed: Handed, by: ExerciseKey, result: CheckResult) -> Row:
     why = result.problem or (failed.because if failed else "no outcome came back")
     lost = Outcome("", "", "failed", why)
     properties = [_property(name, most, outcomes.get(name, lost)) for name, most in by.points.items()]
-    loads = failed is None or failed.stage != "loads"
-    problem = result.problem or (None if loads else why)
-    return _exercise_row(handed, "passed" if result.passed else "failed", problem, properties, result.seconds)
+    status, problem = ("passed", None) if result.passed else ("failed", why)
+    if failed and failed.name in by.points:
+        problem = f"{failed.name}: {why}"
+    return _exercise_row(handed, status, problem, properties, result.seconds)
 
 
 def _without_result(handed: Handed, status: str, problem: str, points: Mapping[str, float]) -> Row:
@@ -170,8 +171,9 @@ def _property(name: str, points: float, outcome: Outcome) -> Row:
     return {
         "name": name,
         "status": outcome.status,
-        "points": points if outcome.status == "passed" else 0.0,
+        "points": points if outcome.status == "passed" else 0,
         "out_of": points,
+        "seconds": outcome.seconds,
         "note": outcome.because,
     }
 
@@ -194,7 +196,7 @@ def _exercise_row(
 
 def _row(exercises: list[Row]) -> Row:
     points, out_of = (sum(one[name] for one in exercises) for name in ("points", "out_of"))
-    return {"points": float(points), "out_of": float(out_of), "exercises": exercises}
+    return {"points": points, "out_of": out_of, "exercises": exercises}
 
 
 # ---- texts ------------------------------------------------------------------------------------------------
@@ -208,13 +210,9 @@ def _hiding(student: str) -> Callable[[str], str]:
     return lambda text: pattern.sub("(name)", printable(text))
 
 
-def _texts(value: Any, made: Callable[[str], str]) -> Any:
-    """Every note and problem of a row, made fit to be shown."""
-    if isinstance(value, list):
-        return [_texts(one, made) for one in value]
-    if not isinstance(value, dict):
-        return value
-    return {
-        name: made(one) if name in ("note", "problem") and isinstance(one, str) else _texts(one, made)
-        for name, one in value.items()
-    }
+def _texts(row: Row, shown: Callable[[str], str]) -> Row:
+    """An exercise's row; what a student's code may have a say in is made fit to be shown."""
+    if row["status"] not in ("failed", "ungraded"):
+        return row
+    properties = [one | {"note": shown(one["note"])} for one in row["properties"]]
+    return row | {"problem": shown(row["problem"]), "properties": properties}

@@ -68,7 +68,7 @@ class Handed:
     status: str  # "readable", or what is wrong with it
     problem: str | None  # in a sentence
     hints: int | None  # used, as the student's progress file says; None if there is none
-    attempts: int | None
+    attempts: int | None  # different sources that were checked, as it says
 
     @property
     def digest(self) -> str:
@@ -78,8 +78,14 @@ class Handed:
 
 def printable(text: str, most: int = MOST_TEXT) -> str:
     """A text fit for terminals, JSON, CSV and XML: what cannot be shown as an escape, the end cut off."""
-    shown = ESCAPED.sub(lambda found: ascii(found.group())[1:-1], text)
+    shown = ESCAPED.sub(lambda found: _escape(found.group()), text)
     return shown if len(shown) <= most else shown[: most - 2] + " …"
+
+
+def _escape(character: str) -> str:
+    """As Python would write it; of a name that is not UTF-8 the byte that it has."""
+    byte = ord(character) - 0xDC00
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(character)[1:-1]
 
 
 def submissions_in(folder: Path, key: Key, besides: Container[Path] = ()) -> list[Submission]:
@@ -108,14 +114,14 @@ def hand_in(submission: Submission, lesson: Lesson) -> Handed:
     except OSError as error:
         status, problem = "unreadable", f"cannot be read: {error.strerror}"
     claimed = _progress(submission.path, lesson)
-    return Handed(lesson.id, source, status, problem, _count(claimed, "hints"), _count(claimed, "attempts"))
+    return Handed(lesson.id, source, status, problem, _count(claimed, "hints"), _count(claimed, "checked"))
 
 
 def _source(root: Path, lesson: Lesson) -> str:
     mode = root.lstat().st_mode
     if not stat.S_ISDIR(mode):
         if stat.S_ISREG(mode) and root.suffix != ".py":
-            raise Unfit(f"expected a folder or a .py file, got {printable(root.name)}; unpack archives first")
+            raise Unfit("expected a folder or a .py file, got another file; unpack archives first")
         return read_text(root)
     folders = _folders(root)
     for place in (folder / name for folder in folders for name in (lesson.name, f"exercise_{lesson.id}.py")):
