@@ -19,7 +19,8 @@ tokenizer = Tokenizer.train([SOURCE], vocab_size=290)  # pieces that occur often
 prompt = "def add(a, b):\n    return"
 ids = tokenizer.encode(prompt)
 print(f"{len(prompt)} characters -> {len(prompt.encode())} bytes -> {len(ids)} tokens")
-print("  ".join(f"{token}:{tokenizer.token_bytes(token).decode()!r}" for token in ids))
+for token in ids:
+    print(f"  {token:4}  {tokenizer.token_bytes(token)!r}")
 
 # %% [markdown] A model to ask
 # `nano` has everything V3 has, only smaller: latent attention, a dense layer first, then experts with a
@@ -57,7 +58,7 @@ print(f"tokens {tokens.shape} -> logits {logits.shape}, through {len(trace)} ops
 
 # %% Ids to vectors  show="vector_strip:h[token=0]"
 h = trace.value("embed.tokens")  # [T, D]
-print(f"h {h.shape}; first token's row, first four numbers: {h[0, :4].round(4)}")
+print(f"h {h.shape}; first token, first four numbers: {h[0, :4].round(3)}")
 print("the same row of the table:", bool(np.array_equal(h[0], w.embedding[ids[0]])))
 
 # %% [markdown] Attention keeps a latent, not keys and values

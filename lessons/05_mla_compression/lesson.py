@@ -19,8 +19,9 @@ H_V3, d_h, d_R, d_v = v3.n_heads, v3.qk_nope_head_dim, v3.qk_rope_head_dim, v3.v
 d_c = v3.kv_lora_rank
 
 plain, latent = H_V3 * (d_h + d_v), d_c + d_R
-print(f"plain: {H_V3} heads x (a key of {d_h} + a value of {d_v}) = {plain:,} numbers a token and layer")
-print(f"MLA:   a latent of {d_c} + one positional key of {d_R}  = {latent:,}")
+print("numbers to keep of a token, in one layer:")
+print(f"  plain  {H_V3} heads x (a key of {d_h} + a value of {d_v}) = {plain:,}")
+print(f"  MLA    a latent of {d_c} + one positional key of {d_R} = {latent:,}")
 print(f"{plain / latent:.1f} times less to keep, and to read again for every token that follows")
 
 # %% [markdown] Equation 1: squeeze

@@ -73,7 +73,7 @@ for small in ([0.03125], [0.015625], [0.015625, 0.015625], [0.046875], [-0.01562
 # %% Thirty-two products, aligned by hand  show="StepPicture:microscope" fast=true
 rng = np.random.default_rng(13)
 signs, sizes = rng.integers(0, 2, (2, 32)) << 7, rng.integers(16, 112, (2, 32))
-a_codes, b_codes = (signs | sizes).astype(np.uint8)  # [32] each: codes of E4M3, seven octaves to either side
+a_codes, b_codes = (signs | sizes).astype(np.uint8)  # [32] each: codes of E4M3
 a, b = E4M3.decode(a_codes).tolist(), E4M3.decode(b_codes).tolist()
 
 products = []
@@ -105,7 +105,7 @@ exact = math.fsum(values)
 bits = f"{np.float32(register).view(np.uint32):032b}"
 print(f"by hand {register!r}, tensor core {machine_says!r}, exact {exact!r}")
 print(f"equal to the bit: {register == machine_says}")
-print(f"in the register {bits[0]} {bits[1:9]} {bits[9:22]} {bits[22:]}: FP22 with ten zeros behind it")
+print(f"in the register {bits[0]} {bits[1:9]} {bits[9:22]} {bits[22:]}: FP22, ten zeros behind it")
 print(f"FP22 has this number: {FP22.round(np.float32(register)).item() == register}")
 
 # %% [markdown] Cut toward zero, or down?
