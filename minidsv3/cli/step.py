@@ -103,7 +103,7 @@ def selection(args: argparse.Namespace) -> dict[str, Any]:
 def main(args: argparse.Namespace) -> int:
     """Step, with keys or without."""
     from minidsv3.cli.step_compare import compare
-    from minidsv3.cli.step_view import View
+    from minidsv3.cli.step_view import Looking, View
     from minidsv3.learn.stepping import Stepper
 
     prompt = open_it(args)
@@ -116,7 +116,7 @@ def main(args: argparse.Namespace) -> int:
             stepper.break_on(target)
         for text in args.changes:
             stepper.change(text)
-        view = View(stepper, prompt.ids, prompt.tokenizer, selection(args))
+        view = View(stepper, Looking(prompt.ids, prompt.tokenizer, selection(args)))
         if keyed:
             from minidsv3.cli.step_player import play
 
@@ -177,7 +177,7 @@ def pass_of(args: argparse.Namespace, prompt: "Prompt") -> "Pass":
 
 def _wanted(view: "View") -> Iterator["Stop"]:
     """The stops asked for, as they run."""
-    stepper, layer = view.stepper, view.at.get("layer")
+    stepper, layer = view.stepper, view.eye.at.get("layer")
     while stepper.into() is not None:
         stop = stepper.stop
         assert stop is not None
@@ -188,7 +188,7 @@ def _wanted(view: "View") -> Iterator["Stop"]:
 
 def _expert(view: "View", stop: "Stop") -> bool:
     """Whether a row of one expert is of the expert asked for."""
-    return stop.row.expert is None or view.at.get("expert") in (None, stop.row.expert)
+    return stop.row.expert is None or view.eye.at.get("expert") in (None, stop.row.expert)
 
 
 def _printed(view: "View") -> int:

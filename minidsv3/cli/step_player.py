@@ -175,7 +175,7 @@ class _Player:
         stop = self.stepper.stop
         if stop is not None and (found := self._named(stop, which.name)) is not None:
             name, array, axes = found
-            put(self.console, self.view.drawn(name, array, axes, fitting(which.at, axes) or which.at))
+            put(self.console, self.view.eye.drawn(name, array, axes, fitting(which.at, axes) or which.at))
             return
         run = [one for one in self.stepper.stops[: self.stepper.cursor + 1] if which.matches(one.row)]
         run = [one for one in run if one.row.direction != "quantise"]
@@ -187,7 +187,7 @@ class _Player:
         at = {w: place for w, place in which.at.items() if w != "layer"}
         self.say(f"op {run[-1].index}, {run[-1].stage}")
         op = run[-1].op.id if run[-1].row.direction == "fprop" else ""
-        put(self.console, self.view.drawn(run[-1].op.id, kept.result, axes, self._strict(at, axes), op))
+        put(self.console, self.view.eye.drawn(run[-1].op.id, kept.result, axes, self._strict(at, axes), op))
 
     def _strict(self, at: dict[str, Place], axes: tuple[str, ...]) -> dict[str, Place]:
         """Without the expert that says which row it was."""
@@ -218,8 +218,8 @@ class _Player:
 
     def pick(self, word: str) -> None:
         """Pick a part of all values from now on."""
-        self.view.at = parse(f"x[{word}]").at if word else {}
-        self.say(f"picked: {said(self.view.at) or 'all'}")
+        self.view.eye.at = parse(f"x[{word}]").at if word else {}
+        self.say(f"picked: {said(self.view.eye.at) or 'all'}")
         self.show(self.stepper.stop)
 
     def values(self) -> None:

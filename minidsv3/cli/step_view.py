@@ -30,7 +30,7 @@ from minidsv3.show.op_card import OpCard
 from minidsv3.show.value import picture_of
 from minidsv3.tokenizer import Tokenizer
 
-__all__ = ["View", "fitting", "plain_numbers", "put"]
+__all__ = ["Looking", "View", "fitting", "plain_numbers", "put", "said", "stop_dict", "summary"]
 
 MOST_NUMBERS = 16  # rows and columns of a matrix that is printed as numbers
 # ops whose picture takes a place itself: the last word of their id -> the axis
@@ -63,47 +63,15 @@ def said(at: Mapping[str, Place]) -> str:
 
 
 @dataclass
-class View:
-    """How stops are looked at.
+class Looking:
+    """How values are looked at.
 
     at: which head, expert, token, … of every array that has such an axis.  tokenizer, ids: spell the prompt.
     """
 
-    stepper: Stepper
     ids: Sequence[int] = ()
     tokenizer: Tokenizer | None = None
     at: dict[str, Place] = field(default_factory=dict)
-
-    def card(self, stop: Stop, picture: bool = True) -> OpCard:
-        """A stop as a card.  picture: with its result."""
-        kept = self.stepper.values(stop) if self.at_hand(stop) else None
-        event: Any = stop.row
-        if kept is not None:
-            event = Event(stop.row, stop.op, stop.primitive, stop.primitive.endswith("_backward"), *kept)
-        return OpCard(
-            event,
-            self.stepper.hardware,
-            so_far=stop.so_far,
-            picture=self.picture(stop) if picture else None,
-            code=stop.code,
-            heading=f"[{stop.index}]",
-        )
-
-    def at_hand(self, stop: Stop) -> bool:
-        """Whether a stop's values are there, or come back in a moment."""
-        before = sum(one.row.seconds for one in self.stepper.stops[: stop.index + 1])
-        return self.stepper.held(stop) or before < A_MOMENT
-
-    def picture(self, stop: Stop) -> RenderableType:
-        """A stop's result as the picture that suits it."""
-        if not self.at_hand(stop):
-            return Text("its values were let go of; f runs the pass again up to here for them")
-        kept = self.stepper.values(stop)
-        if kept.result is None:
-            return Text("operands put into tiles for the products behind; no result of its own")
-        axes = result_axes(stop)
-        op = stop.op.id if stop.row.direction == "fprop" else ""
-        return self.drawn(kept.outputs[0][0], kept.result, axes, fitting(self.at, axes), op)
 
     def drawn(
         self, name: str, array: NDArray[Any], axes: Sequence[str], at: Mapping[str, Place], op: str = ""
@@ -142,24 +110,70 @@ class View:
         """A token's text; "" without a tokenizer."""
         return "" if self.tokenizer is None else self.tokenizer.decode([token])
 
+
+@dataclass
+class View:
+    """The stops of a stepper, and how they are looked at."""
+
+    stepper: Stepper
+    eye: Looking
+
+    def card(self, stop: Stop, picture: bool = True) -> OpCard:
+        """A stop as a card.  picture: with its result."""
+        kept = self.stepper.values(stop) if self.at_hand(stop) else None
+        event: Any = stop.row
+        if kept is not None:
+            event = Event(stop.row, stop.op, stop.primitive, stop.primitive.endswith("_backward"), *kept)
+        return OpCard(
+            event,
+            self.stepper.hardware,
+            so_far=stop.so_far,
+            picture=self.picture(stop) if picture else None,
+            code=stop.code,
+            heading=f"[{stop.index}]",
+        )
+
+    def at_hand(self, stop: Stop) -> bool:
+        """Whether a stop's values are there, or come back in a moment."""
+        before = sum(one.row.seconds for one in self.stepper.stops[: stop.index + 1])
+        return self.stepper.held(stop) or before < A_MOMENT
+
+    def picture(self, stop: Stop) -> RenderableType:
+        """A stop's result as the picture that suits it."""
+        if not self.at_hand(stop):
+            return Text("its values were let go of; f runs the pass again up to here for them")
+        kept = self.stepper.values(stop)
+        if kept.result is None:
+            return Text("operands put into tiles for the products behind; no result of its own")
+        axes = result_axes(stop)
+        op = stop.op.id if stop.row.direction == "fprop" else ""
+        return self.eye.drawn(kept.outputs[0][0], kept.result, axes, fitting(self.eye.at, axes), op)
+
     def note(self, stop: Stop) -> str:
         """What the stop came to, its tokens spelled."""
-        spelled = ", ".join(repr(self.spell(token)) for token in stop.tokens) if self.tokenizer else ""
+        spelled = (
+            ", ".join(repr(self.eye.spell(token)) for token in stop.tokens) if self.eye.tokenizer else ""
+        )
         changed = "its result was changed by hand" if stop.changed else ""
         note = f"{stop.note} ({spelled})" if stop.note and spelled else stop.note
         return "; ".join(filter(None, (changed, note)))
 
     def to_dict(self, stop: Stop, values: bool = False) -> dict[str, Any]:
         """Plain values for JSON.  values: with the numbers of the result, or of what is selected of it."""
-        said = self.card(stop, picture=False).to_dict()
-        said |= {"index": stop.index, "stage": stop.stage, "changed": stop.changed, "note": stop.note}
-        said["tokens"] = list(stop.tokens)
-        return said | {"value": self._value(stop, values)}
+        value = self._value(stop, values)
+        return stop_dict(self.card(stop, picture=False), stop, value)
 
     def _value(self, stop: Stop, values: bool) -> dict[str, Any] | None:
         if not self.at_hand(stop) or (result := self.stepper.values(stop).result) is None:
             return None
-        return summary(stop.op, result, result_axes(stop), self.at, values)
+        return summary(stop.op, result, result_axes(stop), self.eye.at, values)
+
+
+def stop_dict(card: OpCard, stop: Stop, value: dict[str, Any] | None) -> dict[str, Any]:
+    """A stop for JSON: its card, where in the pass it is, and its value."""
+    names = ("index", "stage", "changed", "note")
+    said: dict[str, Any] = card.to_dict() | {name: getattr(stop, name) for name in names}
+    return said | {"tokens": list(stop.tokens), "value": value}
 
 
 def summary(

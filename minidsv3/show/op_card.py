@@ -14,7 +14,8 @@ Does: lay out, and give the same as plain values for JSON. Does not: run, choose
     >>> _ = machine.linear(np.ones((2, 8), "f"), np.ones((4, 8), "f"), at="mla.kv_down")
     >>> print(plain_text(OpCard(machine.trace[0], load_hardware("h800")), width=60, ascii_only=True))
     mla.kv_down  forward, eq. 1: c_KV = W_DKV h
-       h      N=2 D=8  float32
+       h      N=2 D=8  float32  state of a token in front of a
+                                part of a layer
        W_DKV  C=4 D=8  float32  down-projection to the latent of
                                 keys and values
     -> c_KV   N=2 C=4  float32  latent of keys and values,
@@ -41,7 +42,10 @@ from minidsv3.machine.catalogue import Backward, primitives
 from minidsv3.machine.watch import CodeLine
 from minidsv3.show.numbers import duration, flops, size
 
-__all__ = ["OpCard", "Operand", "meaning", "operands_of"]
+__all__ = ["OpCard", "Operand", "demo", "meaning", "operands_of"]
+
+
+TOKENS = {"T", "N", "P"}  # letters of an axis of tokens
 
 
 class Operand(NamedTuple):
@@ -61,12 +65,18 @@ class Operand(NamedTuple):
         return " ".join(f"{axis}={n}" for axis, n in zip(self.axes, self.shape, strict=True))
 
 
-def meaning(symbol: str) -> str:
-    """What the glossary says of a symbol; of `[W_UK; W_UV]` of each; of a gradient, whose."""
+def meaning(symbol: str, axes: tuple[str, ...] = ()) -> str:
+    """What the glossary says of a symbol; of `[W_UK; W_UV]` of each; of a gradient, whose.
+
+    axes: of the array at hand. A letter that means something else there, as its last axis shows, has none.
+
+    >>> meaning("g", ("N", "K")), meaning("g", ("D",))
+    ('weight of a chosen expert', '')
+    """
     known = symbols()
     if symbol in known:
-        return known[symbol]["meaning"]
-    if symbol.startswith("d_") and (inner := meaning(symbol[2:])):
+        return known[symbol]["meaning"] if _fits(known[symbol]["shape"].split()[-1], axes) else ""
+    if symbol.startswith("d_") and (inner := meaning(symbol[2:], axes)):
         return f"gradient of the {inner}"
     if symbol.startswith("["):
         said = [meaning(part.strip()) for part in symbol.strip("[]").split(";")]
@@ -74,12 +84,19 @@ def meaning(symbol: str) -> str:
     return ""
 
 
+def _fits(last: str, axes: tuple[str, ...]) -> bool:
+    """Whether the glossary's last axis can be this one; widths such as d_c have other letters here."""
+    if not axes or not (last.isalpha() and last.isupper()):
+        return True
+    return axes[-1] == last or {axes[-1], last} <= TOKENS
+
+
 def operands_of(row: Row, inputs: tuple[str, ...] = ()) -> list[Operand]:
     """Operands and result of a row.  inputs: symbols of what was read, where an event says."""
     op = look_up(row.op)
     named = _named(op, row, inputs)
     return [
-        Operand(symbol, meaning(symbol), axes, shape, stored)
+        Operand(symbol, meaning(symbol, axes), axes, shape, stored)
         for (symbol, axes), shape, stored in zip(named, row.shapes, row.stored, strict=True)
     ]
 
@@ -194,7 +211,7 @@ class OpCard:
         """The line of the model that called; "" where it is not known."""
         if self.code is None:
             return ""
-        return f"{_short(self.code.file)}:{self.code.line}  {self.code.text}"
+        return f"{_short(self.code.file)}:{self.code.line}  {' '.join(self.code.text.split())}"
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
