@@ -23,6 +23,7 @@ import ast
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -115,7 +116,7 @@ def solved(by: ExerciseKey, limits: Limits) -> dict[str, Outcome]:
     ValueError if it does not, or if the key gives points for what is no property: a class must not be graded
     with such a key.
     """
-    outcomes = {one.name: one for one in checked(by, by.lesson.solution, limits).outcomes}
+    outcomes = {one.name: one for one in _solution(by.exercise, by.seed, by.larger, limits)}
     for name in by.points:
         if name not in outcomes:
             known = near(name, [one.name for one in outcomes.values() if one.points])
@@ -129,6 +130,13 @@ def solved(by: ExerciseKey, limits: Limits) -> dict[str, Outcome]:
                 "choose another seed"
             )
     return {name: outcome for name, outcome in outcomes.items() if outcome.points or name in by.points}
+
+
+@cache
+def _solution(exercise: str, seed: int, larger: int, limits: Limits) -> tuple[Outcome, ...]:
+    """How the solution does, once for all that ask."""
+    by = ExerciseKey(exercise, seed, larger, 1, {})
+    return checked(by, by.lesson.solution, limits).outcomes
 
 
 def refused(handed: Iterable[Handed], points: Points, problem: str = "") -> Row:

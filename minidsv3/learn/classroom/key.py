@@ -81,15 +81,20 @@ class Key:
 
     def to_toml(self, sentences: Mapping[tuple[str, str], str] | None = None) -> str:
         """The key as a file. sentences: of (exercise, property), written behind the points."""
-        lines = [HEAD, f"salt = {json.dumps(self.salt)}  # of the ids in anonymous reports"]
+        lines = [HEAD, f"salt = {_quoted(self.salt)}  # of the ids in anonymous reports"]
         for one in self.exercises:
             lines += ["", f"[exercises.{one.exercise}]"]
-            lines += [f"seed = {one.seed}", f"larger = {one.larger}", f"weight = {one.weight:g}"]
+            lines += [f"seed = {one.seed}", f"larger = {one.larger}", f"weight = {one.weight}"]
             lines += [f"[exercises.{one.exercise}.points]"]
             for name, points in one.points.items():
                 said = (sentences or {}).get((one.exercise, name), "")
-                lines += [f"{name} = {points:g}" + (f"  # {said}" if said else "")]
+                lines += [f"{name} = {points}" + (f"  # {said}" if said else "")]
         return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A text as TOML has it: as in JSON, halves of surrogates excepted, and DEL escaped."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def read_key(path: Path) -> Key:
