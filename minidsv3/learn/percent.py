@@ -7,7 +7,8 @@ r"""The percent format: a Python file whose cells begin with `# %%`, as editors 
     print("code")
 
 On the marker line: `[markdown]` or nothing for code, a title, then at most four `key=value` options (quotes
-around a value with blanks). A file in this format is plain Python, so it also runs without a player.
+around a value with blanks): `eq="10"`, `show="heat_map:c_KV"`, `fast=true`, `pause=true`. A file in this
+format is plain Python, so it also runs without a player.
 
 Does: text to cells and back. Does not: run them, read notebooks, keep triple-quoted markdown.
 
@@ -41,6 +42,26 @@ class Cell:
     text: str  # source, or prose without the number signs
     options: dict[str, str] = field(default_factory=dict)
     line: int = 1  # of the marker, counted from 1; the text begins on the next
+
+    @property
+    def equations(self) -> str:
+        """The equations of the report that it is about."""
+        return self.options.get("eq", "")
+
+    @property
+    def shows(self) -> str:
+        """Pictures behind it, `KIND:NAME; …` (`minidsv3.learn.inspection`)."""
+        return self.options.get("show", "")
+
+    @property
+    def fast(self) -> bool:
+        """Whether it stops on the fast track."""
+        return self.options.get("fast") == "true"
+
+    @property
+    def pauses(self) -> bool:
+        """Whether it is read, and guessed at, before it runs."""
+        return self.options.get("pause") == "true"
 
 
 def parse(text: str) -> list[Cell]:
