@@ -123,7 +123,8 @@ def raised(problem: BaseException, limits: Mapping[str, Any] = types.MappingProx
     if isinstance(problem, SystemExit):
         return "called sys.exit; a function has to return" + _where(problem)
     try:
-        text = f"{problem}".strip().split("\n")[0][:MOST_SAID]
+        text = problem.msg if isinstance(problem, SyntaxError) else f"{problem}"
+        text = text.strip().split("\n")[0][:MOST_SAID]
     except Exception:
         text = ""
     return f"raised {type(problem).__name__}" + (f": {text}" if text else "") + _where(problem)

@@ -186,7 +186,7 @@ def test_it_sees_no_process_but_its_own(warm: Warm) -> None:
     assert returned(warm, source) == [1, 2]
 
 
-def test_nothing_of_it_runs_when_it_is_closed(warm: Warm, tmp_path: Path) -> None:
+def test_nothing_of_it_runs_when_it_is_closed(warm: Warm) -> None:
     mark = f"sleeper-{os.getpid()}-{time.monotonic_ns()}"
     source = f"""
 import os, subprocess, sys
@@ -198,8 +198,10 @@ def f(x):
 """
     with warm.open(source) as session:
         session.call("f", {"x": X})
-        if Path("/proc/self").exists():
-            assert len(running(mark)) == 3
+        until = time.monotonic() + (5 if Path("/proc/self").exists() else 0)
+        while len(running(mark)) < 3 and time.monotonic() < until:
+            time.sleep(0.01)  # a program that was just started has no command line yet
+        assert len(running(mark)) == (3 if Path("/proc/self").exists() else 0)
     assert running(mark) == []
 
 
@@ -231,8 +233,10 @@ def test_a_warm_process_that_died_is_replaced() -> None:
         assert before.call("f", {"x": 1}).value == 1
         warm._process.kill()
         warm._process.wait()
-        with pytest.raises(Lost):
-            before.call("f", {"x": 1})
+        with pytest.raises(Lost, match="was killed, and its guard with it"):
+            for _ in range(100):  # the end of one reaches the others a moment later
+                before.call("f", {"x": 1})
+                time.sleep(0.02)
         with warm.open("def f(x):\n    return x\n") as session:
             assert session.call("f", {"x": 2}).value == 2
 
