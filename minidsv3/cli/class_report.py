@@ -108,7 +108,7 @@ def _exercise(one: Row, width: int, plain: bool) -> Iterator[str]:
     )
     if one["median_attempts"] is not None or one["median_hints"] is not None:
         yield "  medians, as progress files say: " + ", ".join(
-            f"{one[f'median_{what}']:g} {what}"
+            f"{what} {one[f'median_{what}']:g}"
             for what in ("attempts", "hints")
             if one[f"median_{what}"] is not None
         )
