@@ -1,8 +1,8 @@
 """The search for the smallest input that breaks a property.
 
-Drawn inputs are tried in turn, small ones first. When one fails, Hypothesis shrinks it: fewer elements,
-rounder numbers, for at most a second. A failure that a fresh session does not show again is said to be what
-it is: an answer that depends on what was called before.
+Drawn inputs are tried in turn, small ones first. What fails is shrunk, for at most two seconds. A failure
+that a fresh session does not show again is said to be what it is: an answer that depends on what was called
+before.
 
 Where the failing call ended the session, a few fresh ones are opened; where it did not return in time, only a
 handful of smaller inputs are tried, each for a moment.
@@ -12,25 +12,20 @@ Does: call the judge, whatever happens there; shrink. Does not: decide what is t
 Next: minidsv3.learn.result
 """
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from time import monotonic
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
-from hypothesis import seed as seeded
-from hypothesis.errors import Flaky
 
-from minidsv3.learn.properties import Difference, Inputs, Property
+from minidsv3.learn.properties import Difference, Property
 from minidsv3.learn.session import Ended
-from minidsv3.learn.strategies import PROFILE, Round
+from minidsv3.learn.shrink import Inputs, shrunk
 from minidsv3.learn.student import Raised, StudentCode
 
 __all__ = ["Failure", "falsify", "judged"]
 
-SHRINK_SECONDS = 1.0  # after the first failure
+SHRINK_SECONDS = 2.0  # after the first failure
 SLOW = 0.5  # seconds after which an ended call is not searched for by shrinking
 MOMENT = 0.25  # seconds that a smaller input gets to end a session
 FEW = 4  # smaller inputs tried then
@@ -71,60 +66,50 @@ def judged(check: Property, code: StudentCode, inputs: Inputs) -> Failure | None
 
 def falsify(check: Property, code: StudentCode, seed: int = 0, larger: int = 0) -> Failure | None:
     """The smallest input found that breaks a property; None if none was found."""
-    if check.inputs is None:
+    draws, again = check.inputs, AGAIN
+    if draws is None:
         return judged(check, code, {})
-    again = AGAIN
-    for part in check.inputs.rounds(larger):
+    for part in draws.rounds(larger):
         for inputs in part.drawn(seed):
-            failure = judged(check, code, inputs)
+            failure = judged(check, code, draws.change(inputs))
             if failure is not None:
-                return _smallest(check, code, failure, part, seed)
+                return _smallest(check, code, failure, inputs, part.drawn(seed))
             if again and not code.steady():
-                return Failure(inputs, Difference(UNSTEADY))
+                return Failure(draws.change(inputs), Difference(UNSTEADY))
             again = max(again - 1, 0)
     return None
 
 
-def _smallest(check: Property, code: StudentCode, first: Failure, part: Round, seed: int) -> Failure:
+def _smallest(
+    check: Property, code: StudentCode, first: Failure, inputs: Inputs, drawn: list[Inputs]
+) -> Failure:
+    """The failure of the smallest input, as a fresh session gives it."""
+    assert check.inputs is not None
     if first.ended and code.seconds > SLOW:
-        return _small_and_ended(check, code, first, part, seed)
-    found = _shrunk(check, code, part, seed) or first
+        return _small_and_ended(check, code, first, drawn)
+    change, found = check.inputs.change, first
+
+    def fails(candidate: Inputs) -> bool:
+        nonlocal found
+        failure = judged(check, code, change(candidate))
+        found = failure or found
+        return failure is not None
+
+    shrunk(inputs, check.inputs.space, fails, SHRINK_SECONDS)
     code.restart()
-    if judged(check, code, found.inputs) is None:
-        return replace(found, difference=replace(found.difference, note=UNSTEADY))
-    return found
+    again = judged(check, code, found.inputs)
+    return again or replace(found, difference=replace(found.difference, note=UNSTEADY))
 
 
-def _shrunk(check: Property, code: StudentCode, part: Round, seed: int) -> Failure | None:
-    """Draw the same inputs again, now shrinking what fails."""
-    known: dict[tuple[Any, ...], Failure] = {}
-    last: list[Failure] = []
-    until = [float("inf")]  # from then on only inputs known to fail do: shrinking ends
-
-    @seeded(seed)
-    @settings(PROFILE, max_examples=part.count)
-    @given(part.strategy)
-    def search(inputs: Inputs) -> None:
-        key = tuple((array.shape, array.tobytes()) for array in inputs.values())
-        failure = known.get(key) if monotonic() > until[0] else judged(check, code, inputs)
-        if failure is not None:
-            until[0] = min(until[0], monotonic() + SHRINK_SECONDS)
-            known[key], last[:] = failure, [failure]
-            raise Raised
-
-    with contextlib.suppress(Raised, Flaky):
-        search()
-    return last[0] if last else None
-
-
-def _small_and_ended(check: Property, code: StudentCode, first: Failure, part: Round, seed: int) -> Failure:
+def _small_and_ended(check: Property, code: StudentCode, first: Failure, drawn: list[Inputs]) -> Failure:
     """The smallest of a few smaller inputs that do not answer in a moment either."""
-    by_size = {_size(inputs): inputs for inputs in reversed(part.drawn(seed))}
+    assert check.inputs is not None
+    by_size = {_size(inputs): inputs for inputs in reversed(drawn)}
     smaller = [by_size[size] for size in sorted(by_size) if size < _size(first.inputs)]
     kept, code.limits = code.limits, replace(code.limits, wall_seconds=MOMENT)
     try:
         for inputs in smaller[:FEW]:
-            found = judged(check, code, inputs)
+            found = judged(check, code, check.inputs.change(inputs))
             if found is not None and found.ended:
                 return replace(found, difference=first.difference)
     finally:

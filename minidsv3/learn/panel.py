@@ -40,9 +40,9 @@ class Block(NamedTuple):
     def lines(self, rows: int, width: int) -> list[str]:
         """The name with its shape, and at most so many rows and columns around the worst cell."""
         array, worst, less = _window(self.array, self.worst, rows, width, self.digits)
-        shape = list(self.array.shape) if self.array.ndim else "number"
+        shape = f" {list(self.array.shape)}" if self.array.ndim else ""
         body = cells(array, worst, self.digits) or ["(empty)"]
-        return [f"{self.name} {shape}", *(line.rstrip() for line in body), *([less] if less else [])]
+        return [f"{self.name}{shape}", *(line.rstrip() for line in body), *([less] if less else [])]
 
 
 def panel(result: CheckResult, width: int = 80, lines: int = LINES) -> list[str]:
@@ -53,9 +53,10 @@ def panel(result: CheckResult, width: int = 80, lines: int = LINES) -> list[str]
     if result.passed:
         return head + _scored(result, width)
     tail = ["", *_card(result, width), *_ways(result, width)]
-    if result.failed is None or result.counterexample is None:
+    if result.failed and result.failed.stage != "loads":
+        head += ["", *_fold("expected: ", result.failed.sentence, width)]
+    if result.counterexample is None:
         return head + tail
-    head += ["", *_fold("expected: ", result.failed.sentence, width)]
     notes = _notes(result.counterexample, width)
     room = lines - len(head) - len(notes) - len(tail)
     return head + _arrays(_blocks(result.counterexample), width, max(room, 3)) + notes + tail

@@ -45,7 +45,6 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, Any]
-Inputs = dict[str, Array]
 Judge = Callable[..., "Difference | None"]
 STAGES = ("shape", "value", "gradient", "cost")
 NOT_EQUAL = "yours and the expected differ"

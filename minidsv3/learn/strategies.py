@@ -8,7 +8,7 @@
 Axes are small by construction, so that a counterexample can be read, and tried from small to large; `larger`
 widens them for hidden runs. Draws depend on the seed alone: a counterexample comes back until it is fixed.
 
-Does: strategies and lists of drawn inputs. Does not: judge (`properties`), shrink (`falsify`).
+Does: strategies and lists of drawn inputs. Does not: judge (`properties`), or make them smaller (`shrink`).
 
     >>> first, *_ = operands("mla.kv_down", h=(-4, 4), W=(-1, 1)).rounds()
     >>> {name: array.shape for name, array in first.drawn()[-1].items()}
@@ -17,6 +17,7 @@ Does: strategies and lists of drawn inputs. Does not: judge (`properties`), shri
 Next: minidsv3.learn.properties
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -27,16 +28,15 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from minidsv3.learn.shrink import Inputs, Range, Space
 from minidsv3.machine import look_up
 from minidsv3.machine.signature import Signature
 
 __all__ = ["PROFILE", "Draws", "Round", "arrays", "operands"]
 
-Array = np.ndarray[Any, Any]
-Inputs = dict[str, Array]
-Range = tuple[float, float] | tuple[float, float, str]
 Sizes = dict[str, int]
 ROUNDS = (1, 20), (2, 40), (None, 50)  # elements of an axis at most, inputs tried
+MOST_DRAWN = 64  # elements of an array
 AT_MOST = 4  # elements of an axis, if nothing else is said
 
 PROFILE = settings(
@@ -44,9 +44,7 @@ PROFILE = settings(
     deadline=None,
     database=None,
     print_blob=False,
-    max_examples=100,
-    report_multiple_bugs=False,
-    phases=(Phase.generate, Phase.shrink),
+    phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )
 
@@ -64,7 +62,7 @@ class Round:
             found: list[Inputs] = []
 
             @seeded(seed)
-            @settings(PROFILE, max_examples=self.count, phases=(Phase.generate,))
+            @settings(PROFILE, max_examples=self.count)
             @given(self.strategy)
             def draw(inputs: Inputs) -> None:
                 found.append(inputs)
@@ -77,26 +75,40 @@ class Round:
 class Draws:
     """Inputs of a property, in rounds from small to large: what fails is then small from the start."""
 
-    def __init__(self, least: Sizes, most: Sizes, make: Callable[[Sizes], st.SearchStrategy[Inputs]]) -> None:
-        self._least, self._most, self._make = least, most, make
+    def __init__(self, space: Space, most: Sizes, change: Callable[[Inputs], Inputs] = dict) -> None:
+        self.space, self.change = space, change
+        self._most = most
         self._known: dict[int, list[Round]] = {}
 
     def map(self, change: Callable[[Inputs], Inputs]) -> "Draws":
-        """The same draws, each changed, such as floats rounded to a format."""
-        return Draws(self._least, self._most, lambda sizes: self._make(sizes).map(change))
+        """The same draws, each changed before a judge sees it, such as codes to the numbers of a format."""
+        return Draws(self.space, self._most, lambda inputs: change(self.change(inputs)))
 
     def rounds(self, larger: int = 0) -> list[Round]:
         """Rounds of axes up to 1, up to 2, and up to their own sizes and `larger` more."""
         if larger not in self._known:
-            sizes: list[Sizes] = []
-            for cap, _ in ROUNDS:
-                caps = {axis: min(most + larger, cap or most + larger) for axis, most in self._most.items()}
-                sizes.append({axis: max(cap, self._least[axis]) for axis, cap in caps.items()})
-            tried = [
-                (size, n) for i, (size, (_, n)) in enumerate(zip(sizes, ROUNDS)) if size not in sizes[i + 1 :]
+            full, least = {axis: most + larger for axis, most in self._most.items()}, self.space.least
+            tried: dict[tuple[int, ...], int] = {}
+            for cap, count in ROUNDS:
+                sizes = [max(min(most, cap or most), least[axis]) for axis, most in full.items()]
+                tried[tuple(sizes)] = max(count, tried.get(tuple(sizes), 0))
+            self._known[larger] = [
+                Round(_drawing(self.space, dict(zip(full, sizes, strict=True))), count)
+                for sizes, count in tried.items()
             ]
-            self._known[larger] = [Round(self._make(size), count) for size, count in tried]
         return self._known[larger]
+
+
+def _drawing(space: Space, most: Sizes) -> st.SearchStrategy[Inputs]:
+    """Arrays of a space with axes of at most these sizes."""
+
+    @st.composite
+    def drawn(draw: st.DrawFn) -> Inputs:
+        sizes = {axis: draw(st.integers(least, most[axis])) for axis, least in space.least.items()}
+        shapes = {name: tuple(sizes[axis] for axis in axes) for name, axes in space.axes.items()}
+        return {name: draw(_array(shape, *space.ranges[name])) for name, shape in shapes.items()}
+
+    return drawn()
 
 
 def arrays(
@@ -115,22 +127,9 @@ def arrays(
     if len(shapes) != len(ranges):
         raise ValueError(f"expected {len(shapes)} ranges for {signature!r}, got {', '.join(ranges)}")
     axes = list(dict.fromkeys(axis for shape in shapes for axis in shape))
-    most = {axis: _of_axis(at_most, axis, AT_MOST) for axis in axes}
     least = {axis: _of_axis(at_least, axis, 1) for axis in axes}
-
-    def make(largest: Sizes) -> st.SearchStrategy[Inputs]:
-        @st.composite
-        def drawn(draw: st.DrawFn) -> Inputs:
-            sizes = {axis: draw(st.integers(least[axis], largest[axis])) for axis in axes}
-            named = zip(ranges.items(), shapes, strict=True)
-            return {
-                name: draw(_array(tuple(sizes[axis] for axis in shape), *limits))
-                for (name, limits), shape in named
-            }
-
-        return drawn()
-
-    return Draws(least, most, make)
+    most = {axis: max(_of_axis(at_most, axis, AT_MOST), least[axis]) for axis in axes}
+    return Draws(Space(dict(zip(ranges, shapes, strict=True)), least, ranges), most)
 
 
 def operands(op: str, at_most: int | Mapping[str, int] = AT_MOST, **ranges: Range) -> Draws:
@@ -144,9 +143,12 @@ def _of_axis(sizes: int | Mapping[str, int], axis: str, otherwise: int) -> int:
 
 @lru_cache(maxsize=1024)
 def _array(shape: tuple[int, ...], low: float, high: float, dtype: str = "float32") -> Any:
+    """Every element by itself, unless there are many: else most would be the same number."""
     kind = np.dtype(dtype)
+    elements: st.SearchStrategy[Any] = st.booleans()
     if kind.kind in "iu":
-        return hnp.arrays(kind, shape, elements=st.integers(int(low), int(high)))
-    if kind.kind == "b":
-        return hnp.arrays(kind, shape)
-    return hnp.arrays(kind, shape, elements=st.floats(low, high, width=8 * kind.itemsize))  # type: ignore[arg-type]
+        elements = st.integers(int(low), int(high))
+    elif kind.kind == "f":
+        elements = st.floats(low, high, width=8 * kind.itemsize)  # type: ignore[arg-type]
+    fill = st.nothing() if math.prod(shape) <= MOST_DRAWN else None
+    return hnp.arrays(kind, shape, elements=elements, fill=fill)
