@@ -5,7 +5,7 @@ import numpy as np
 from minidsv3.learn.properties import arrays, close, cost, fresh, like, prop
 from minidsv3.machine import primitives
 
-SCORES = arrays("T T", scores=(-100, 100))
+SCORES = arrays("T T", scores=(-1000, 1000))
 
 
 @prop("the result is a new float32 array [T, T]; the scores stay as they came", SCORES)

@@ -17,7 +17,7 @@ def uneven(inputs):
     }
 
 
-CACHED = arrays(SIGNATURE, 2, **{name: (-2, 2, "int64") for name in NAMES}).map(uneven)
+CACHED = arrays(SIGNATURE, 2, **dict.fromkeys(NAMES, (-2, 2, "int64"))).map(uneven)
 
 
 def naive(q_C, q_R, c_KV, k_R, W_UK, W_UV):

@@ -22,7 +22,7 @@ def absorbed_forward(q_C, q_R, c_KV, k_R, W_UK, W_UV):
     no array of S x H x d_h or S x H x d_v numbers may be made.
     """
     # TODO
-    H, d_v, d_c = W_UV.shape
+    H, d_v, _ = W_UV.shape
     return np.zeros((H, d_v), np.float32)
 
 

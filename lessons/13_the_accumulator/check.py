@@ -24,7 +24,7 @@ def as_values(inputs):
 
 def e4m3(signature, at_most, **more):
     """a and b of E4M3, and a register c where the signature has it."""
-    codes = {name: (-LARGEST_CODE, LARGEST_CODE, "int64") for name in ("a", "b")}
+    codes = dict.fromkeys(("a", "b"), (-LARGEST_CODE, LARGEST_CODE, "int64"))
     drawn = arrays(signature, at_most, **codes, **more)
     return drawn.map(as_values)
 

@@ -36,5 +36,6 @@ def promoted_sum(a, b, terms=32, interval=128):
               and begins again at 0; what is left in it at the end goes there too
     ->        a float: the FP32 sum
     """
+    total = np.float32(0)
     # TODO: a loop over intervals, and one over steps inside it
-    return 0.0
+    return float(total)

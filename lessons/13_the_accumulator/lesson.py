@@ -67,8 +67,8 @@ for small in ([0.03125], [0.015625], [0.015625, 0.015625], [0.046875], [-0.01562
 # 4. What is left is added exactly: whole numbers, no order, no rounding.
 # 5. The sum is cut once more, to 13 fraction bits of its own, and lies in a register of 32 bits.
 #
-# So a term smaller than the largest by 2^13 vanishes, and two of them vanish twice. Now 32 products of factors
-# large and small. How many of them will lose something?
+# So a term smaller than the largest by 2^13 vanishes, and two of them vanish twice. Now 32 products of
+# factors large and small. How many of them will lose something?
 
 # %% Thirty-two products, aligned by hand  show="StepPicture:microscope" fast=true
 rng = np.random.default_rng(13)

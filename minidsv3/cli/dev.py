@@ -1,7 +1,7 @@
 """`minidsv3 dev check`: what a lesson has to keep before students meet it, checked for its author.
 
-One line a lesson; under it what breaks a rule and what to do about it. With --json one object with every wrong
-solution and how it was found out.
+One line a lesson; under it what breaks a rule and what to do about it. With --json one object, with every
+wrong solution and how it was found out.
 
 Does: print. Does not: examine (`minidsv3.learn.authoring`).
 

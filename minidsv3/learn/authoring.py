@@ -2,8 +2,8 @@
 
 Every lesson goes through the same rules: its files and manifest, the names and numbers of its text
 (`authoring_text`), its run as plain Python with only the earlier lessons present and in the player
-(`authoring_runs`), and its exercise: the stub fails, the solution passes, and every wrong solution in `wrong/`
-is caught with a small counterexample, soon. A breach is a `Finding` that says what to do.
+(`authoring_runs`), and its exercise: the stub fails, the solution passes, and every wrong solution in
+`wrong/` is caught with a small counterexample, soon. A breach is a `Finding` that says what to do.
 
 Does: findings and figures as data. Does not: judge whether the lesson teaches.
 
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NamedTuple
 
-from minidsv3.learn.authoring_runs import Run, played, plainly
+from minidsv3.learn.authoring_runs import Run, plainly, played
 from minidsv3.learn.authoring_text import Finding, lines, names, numbers
 from minidsv3.learn.checker import check
 from minidsv3.learn.exercises import Lesson, lessons
@@ -114,13 +114,13 @@ def manifest(lesson: Lesson) -> Iterator[Finding]:
         yield Finding("manifest", where, f"{lesson.minutes} minutes", f"split it: {MINUTES[1]} at most")
     for need in [need for need in lesson.needs if need not in earlier]:
         yield Finding("order", where, f"needs {need}", f"name lessons before {lesson.id}: {earlier}")
-    if sum(other.id == lesson.id for other in lessons()) > 1:
+    if any(other.id == lesson.id and other.name != lesson.name for other in lessons()):
         yield Finding("order", lesson.name, f"another lesson is {lesson.id} too", "give it another number")
     if lesson.op not in catalogue():
         yield Finding("manifest", where, f"no op {lesson.op!r}", "name an op of data/ops.toml")
     if not HINTS[0] <= len(lesson.hints) <= HINTS[1]:
-        said = f"{len(lesson.hints)} hints"
-        yield Finding("hints", "hints.toml", said, f"write {HINTS[0]} to {HINTS[1]}, the last the line in words")
+        do = f"write {HINTS[0]} to {HINTS[1]}, the last one the line in words"
+        yield Finding("hints", "hints.toml", f"{len(lesson.hints)} hints", do)
     yield from _functions(lesson)
 
 
@@ -131,7 +131,7 @@ def _functions(lesson: Lesson) -> Iterator[Finding]:
     stub, solved = _signatures(lesson.stub), _signatures(lesson.solution)
     for name in lesson.functions:
         if name not in stub or stub[name] != solved.get(name):
-            says = f"{name}{stub.get(name, ' (not there)')} against {solved.get(name, 'nothing')} in solution.py"
+            says = f"{name}{stub.get(name, ' not there')}; in solution.py {solved.get(name, 'not there')}"
             yield Finding("stub", "exercise.py", says, "give both the same functions and parameters")
 
 

@@ -27,7 +27,7 @@ from minidsv3.learn.authoring_text import Finding
 from minidsv3.learn.exercises import Lesson, find_lesson
 from minidsv3.learn.player import CellResult, Player
 
-__all__ = ["Run", "played", "plainly"]
+__all__ = ["Run", "plainly", "played"]
 
 COLUMNS = 80  # of what a cell prints
 MOST_SECONDS = 10.0  # of a whole lesson
@@ -50,8 +50,8 @@ def plainly(lesson: Lesson) -> Iterator[Finding]:
         place = Path(folder)
         (place / "minidsv3").symlink_to(Path(str(resources.files("minidsv3"))))
         (place / "lessons").mkdir()
-        for needed in [lesson, *_needed(lesson)]:
-            (place / "lessons" / needed.name).symlink_to(needed.folder)
+        for name, needed in _needed(lesson).items():
+            (place / "lessons" / name).symlink_to(needed.folder)
         command = [sys.executable, "-c", START, f"lessons/{lesson.name}/lesson.py"]
         environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"}
         try:
@@ -66,12 +66,15 @@ def plainly(lesson: Lesson) -> Iterator[Finding]:
         yield Finding("runs", "lesson.py", f"as plain Python: {says}", f"python {lesson.name}/lesson.py")
 
 
-def _needed(lesson: Lesson) -> list[Lesson]:
-    """The lessons that one needs, and those that they need."""
-    found = {need: find_lesson(need) for need in lesson.needs}
-    for direct in list(found.values()):
-        found |= {further.id: further for further in _needed(direct)}
-    return list(found.values())
+def _needed(lesson: Lesson) -> dict[str, Lesson]:
+    """By name: a lesson, those that it needs, and those that they need."""
+    found, pending = {lesson.name: lesson}, [lesson]
+    while pending:
+        for needed in map(find_lesson, pending.pop().needs):
+            if needed.name not in found:
+                found[needed.name] = needed
+                pending.append(needed)
+    return found
 
 
 def played(lesson: Lesson) -> Run:
@@ -86,7 +89,7 @@ def played(lesson: Lesson) -> Run:
     found = [finding for result in results for finding in _looked_at(result, player)]
     if seconds > MOST_SECONDS:
         found.append(Finding("runs", "lesson.py", f"takes {seconds:.1f} s", f"{MOST_SECONDS:g} s at most"))
-    return Run(tuple(found), seconds, sum(len(getattr(result, "pictures", ())) for result in results))
+    return Run(tuple(found), seconds, sum(len(result.pictures) for result in results))
 
 
 def _looked_at(result: CellResult, player: Player) -> Iterator[Finding]:
@@ -101,10 +104,9 @@ def _looked_at(result: CellResult, player: Player) -> Iterator[Finding]:
     asked = [word for word in cell.options.get("show", "").split(";") if word.strip()]
     if cell.kind == "code" and not result.output.strip() and not asked:
         yield Finding("prints", where, "shows nothing", "print something worth seeing")
-    pictures = getattr(result, "pictures", ())
-    if len(pictures) != len(asked):
-        says = f"shows {len(pictures)} of {len(asked)} pictures"
+    if len(result.pictures) != len(asked):
+        says = f"shows {len(result.pictures)} of {len(asked)} pictures"
         yield Finding("pictures", where, says, f"name values of the lesson: {cell.options.get('show')}")
-    for name, picture in pictures:
+    for name, picture in result.pictures:
         if not picture.describe().strip():
             yield Finding("pictures", where, f"{name} has no words", "write its describe()")

@@ -1,8 +1,8 @@
 """Names and numbers of a lesson's text: each has to exist, or to say what it is.
 
 Names: in backticks a command (`minidsv3 ops mla.out`), a module, an op; in prose and comments the report's
-symbols (W_DKV), equations and sections; in strings of code, patterns of ops. A name that the package no longer
-has is how lessons go stale.
+symbols (W_DKV), equations and sections; in strings of code, patterns of ops. A name that the package no
+longer has is how lessons go stale.
 
 Numbers: what prose, comments and printed strings state is telling from three digits on, or two with a point.
 Such a number is one of the package's data, a power of two, or stands in `[numbers]` of `lesson.toml` with the
@@ -100,7 +100,8 @@ def lines(lesson: Lesson) -> Iterator[Finding]:
     if len(text.splitlines()) > MOST_LINES:
         yield Finding("lines", "lesson.py", f"{len(text.splitlines())} lines", f"{MOST_LINES} at most")
     if not cells or cells[0].kind != "markdown" or cells[-1].kind != "markdown":
-        yield Finding("lines", "lesson.py:1", "begins or ends with code", "say first what it is about, last what next")
+        do = "say first what it is about, and last where to go"
+        yield Finding("lines", "lesson.py:1", "begins or ends with code", do)
     for cell in cells:
         if not cell.title:
             yield Finding("lines", f"lesson.py:{cell.line}", "a cell without title", "give it one")
@@ -142,9 +143,9 @@ def _command(words: list[str], commands: Collection[str]) -> Wrong:
     if commands and words[0] not in commands:
         return [(f"`minidsv3 {words[0]}`", near(words[0], sorted(commands)))]
     known = [name for lesson in lessons() for name in (lesson.id, lesson.name)]
-    lesson = words[2:3] if words[:2] == ["lesson", "run"] else words[1:2] if words[0] in LESSON_COMMANDS else []
-    if lesson and lesson[0] not in known:
-        return [(f"lesson {lesson[0]}", near(lesson[0], known))]
+    at = 2 if words[:2] == ["lesson", "run"] else 1 if words[0] in LESSON_COMMANDS else len(words)
+    for lesson in [word for word in words[at : at + 1] if word not in known]:
+        return [(f"lesson {lesson}", near(lesson, known))]
     return _ops(words[1:2] if words[0] == "ops" else [])
 
 
@@ -208,7 +209,7 @@ def numbers(lesson: Lesson) -> Iterator[Finding]:
         for word in _numbers_in(text):
             used.add(word)
             if word not in reasons and _key(word) not in data_numbers():
-                do = f'compute it, correct it, or say under [numbers] of lesson.toml what it is: "{word}" = "…"'
+                do = f'compute it, correct it, or give a reason in lesson.toml, [numbers]: "{word}" = "…"'
                 yield Finding("numbers", f"lesson.py:{line}", f"{word} is not of the data", do)
     for word in [word for word in reasons if word not in used]:
         yield Finding("numbers", "lesson.toml", f"nothing says {word} any more", "take it out of [numbers]")

@@ -1,63 +1,78 @@
-"""Every lesson on the disk: runs headless and as plain Python, its stub fails, its solution passes."""
+"""Every lesson on the disk: runs in the player and as plain Python alike, and its exercise can be solved."""
 
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from minidsv3.learn.checker import check
 from minidsv3.learn.exercises import find_lesson, lessons, lessons_folder, student_file
-from minidsv3.learn.percent import parse
 from minidsv3.learn.player import Player
-from minidsv3.machine import catalogue
+from minidsv3.learn.session import Warm
 
+START = "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[2], run_name='__main__')"
 every_lesson = pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.id)
 
 
+@pytest.fixture(scope="module")
+def worker():
+    with Warm() as warm:
+        yield warm
+
+
 @every_lesson
-def test_runs_headless(lesson):
+def test_the_player_prints_what_plain_python_prints(lesson):
     player = Player.open(lesson.path)
-    player.go(len(player.cells))
-    assert player.last is not None
-    assert player.last.error == ""
-    assert player.cell is None
+    results = [player.forward() for _ in player.cells]
+    command = [sys.executable, "-c", START, str(lessons_folder().parent), str(lesson.path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, player.cell) == (0, "", None)
+    assert "".join(result.output for result in results) == done.stdout
 
 
 @every_lesson
-def test_runs_as_plain_python(lesson):
-    package = str(lessons_folder().parent)
-    code = (
-        "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[2], run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", code, package, lesson.path], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_stub_fails_and_solution_passes(lesson, worker):
+    assert not check(lesson, lesson.stub, worker=worker).passed
+    assert check(lesson, lesson.solution, worker=worker).passed
 
 
 @every_lesson
-def test_runs_the_same_twice(lesson):
-    def said() -> list[str]:
-        player = Player.open(lesson.path)
-        return [player.forward().output for _ in player.cells]
-
-    assert said() == said()
+def test_the_solution_passes_what_is_hidden(lesson, worker):
+    hidden = check(lesson, lesson.solution, worker=worker, seed=671, larger=3, every=True)
+    assert hidden.passed, hidden.failed
 
 
-@every_lesson
-def test_is_complete(lesson):
-    cells = parse(lesson.path.read_text())
-    assert cells[0].kind == "markdown"
-    assert all(cell.title for cell in cells)
-    assert len(lesson.path.read_text().splitlines()) <= 250
-    assert 3 <= len(lesson.hints) <= 5
-    assert "TODO" in lesson.stub
-    assert lesson.op in catalogue()
-    assert set(lesson.needs) <= {other.id for other in lessons()}
+def test_a_softmax_without_maximum_is_explained_by_one_number(worker):
+    lesson = find_lesson("00")
+    result = check(lesson, lesson.wrong["no_maximum"], worker=worker)
+    scores = result.counterexample.inputs["scores"]
+    assert scores.shape == (1, 1)
+    with np.errstate(over="ignore"):
+        assert np.isinf(np.exp(scores)).all()
+        assert not np.isinf(np.exp(scores - 1)).any()
 
 
-@every_lesson
-def test_stub_fails_and_solution_passes(lesson):
-    assert not check(lesson, lesson.stub).passed
-    assert check(lesson, lesson.solution).passed
+def test_heads_that_share_a_matrix_are_found_with_two_heads(worker):
+    lesson = find_lesson("05")
+    result = check(lesson, lesson.wrong["one_head_for_all"], worker=worker)
+    assert result.failed.name == "naive_is_absorbed"
+    assert result.counterexample.inputs["W_UK"].shape[0] == 2
+
+
+def test_unfolding_is_right_and_too_much_work(worker):
+    result = check(find_lesson("05"), find_lesson("05").wrong["unfolds_the_cache"], worker=worker)
+    assert result.failed.stage == "cost"
+    assert result.score.ratio("flops") > 10
+
+
+def test_a_cut_downward_shows_with_a_negative_product(worker):
+    lesson = find_lesson("13")
+    result = check(lesson, lesson.wrong["cuts_down"], worker=worker)
+    a, b = (result.counterexample.inputs[name] for name in "ab")
+    assert result.failed.name == "from_zero"
+    assert (a * b).min() < 0
+    assert result.counterexample.yours < result.counterexample.expected
 
 
 def test_unknown_lessons_are_told_with_near_names():

@@ -21,7 +21,7 @@ def absorbed_forward(q_C, q_R, c_KV, k_R, W_UK, W_UV):
 
 def absorbed_backward(d_o, q_C, q_R, c_KV, k_R, W_UK, W_UV):
     """d_o: [H, d_v]  ->  d_c_KV [S, d_c], d_k_R [S, d_R]."""
-    folded, scale, p = absorbed_weights(q_C, q_R, c_KV, k_R, W_UK)
+    _, scale, p = absorbed_weights(q_C, q_R, c_KV, k_R, W_UK)
     d_o_latent = np.einsum("hv,hvc->hc", d_o, W_UV)  # [H, d_c]
     d_p = d_o_latent @ c_KV.T  # [H, S]
     d_a = p * (d_p - (p * d_p).sum(axis=1, keepdims=True)) * scale  # [H, S]
