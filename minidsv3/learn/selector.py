@@ -79,7 +79,7 @@ class Picked(NamedTuple):
 def parse(text: str) -> Selector:
     """Read `NAME` or `NAME[word=number,…]`; ValueError for anything else."""
     found = _FORM.fullmatch(text.strip())
-    if found is None or not found["name"]:
+    if found is None or not found["name"] or ("[" in found["name"] and ";" not in found["name"]):
         raise ValueError(f"expected NAME or NAME[layer=2,head=1], got {text!r}")
     return Selector(found["name"], dict(map(_pair, (found["at"] or "").split(","))) if found["at"] else {})
 
