@@ -65,6 +65,11 @@ SUBJECTS = {
     "timeline": ("show_values", "a pass over time: which part runs when, what it has cost so far"),
     "router": ("show_routing", "one token's way to its experts: scores, bias, groups, weights"),
     "load": ("show_routing", "how evenly tokens fall on experts, and the bias that follows"),
+    "absorption": ("show_ideas", "MLA over its cache, naive and absorbed, arrays to scale"),
+    "mtp": ("show_ideas", "drafts of the MTP modules, accepted and rejected, lane by lane"),
+    "merges": ("show_ideas", "byte pair encoding, merge by merge"),
+    "fim": ("show_ideas", "fill-in-the-middle: a document turned round"),
+    "rope": ("show_ideas", "rotating pairs, scores by distance, YaRN's ramp"),
     "needle": ("show_needle", "needle in a haystack, length by depth, before and after an extension"),
 }
 

@@ -5,7 +5,7 @@ The model is that of `--model`, else the newest run below ./runs; its text is wh
 
 Does: find model and text, run the experiment, hand over. Does not: train (`minidsv3 run`).
 
-Next: minidsv3.cli.show_needle
+Next: minidsv3.cli.show_ideas
 """
 
 import argparse

@@ -11,7 +11,7 @@ Does: lay out an `Inspection`, a conversion's and a synthetic folder's figures. 
     lm_head.weight  BF16  8x4  64 B  a and 1 more
     1 tensor, 64 B
 
-Next: minidsv3.show.svg
+Next: minidsv3.show.absorption
 """
 
 from collections.abc import Mapping, Sequence

@@ -273,8 +273,8 @@ def demo() -> Lanes:
     from minidsv3.show.rehearsal import rehearsed
 
     run = rehearsed(steps=80)
-    prompt = run.held_out[:12].tolist()
-    return speculate(run.model, prompt, 16, run.tokenizer.token_bytes, temperature=0.3)
+    prompt = run.tokenizer.encode("the grass is green")
+    return speculate(run.model, prompt, 16, run.tokenizer.token_bytes)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class Rotation:
         q, k = (rng.standard_normal((2, dim // 2, 2)) @ [1, 1j]) / math.sqrt(dim)  # [2, d_R / 2]
         active = yarn if yarn is not None and yarn.factor > 1 else None
         return cls(
-            name or f"{dim} numbers, {dim // 2} pairs, theta {theta:g}",
+            f"{f'{name}: ' if name else ''}{dim} numbers a head turn, {dim // 2} pairs, theta {theta:g}",
             frequencies(dim, theta, yarn),
             frequencies(dim, theta),
             ramp_ends(dim, theta, active) if active else None,

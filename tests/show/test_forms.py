@@ -37,7 +37,7 @@ from minidsv3.show.svg import svg_text
 
 WIDTHS, ENCODINGS = (60, 80, 120), ("utf-8", "cp1252", "cp437", "ascii")
 # what these demos draw takes a second or more to compute
-SLOW = {"co_design_table", "comparison"}
+SLOW = {"co_design_table", "comparison", "mtp_lanes"}
 BLOCKS = re.compile(r"[─-▟]|-----|\+--")  # lines, corners, bars: read aloud one by one
 
 
