@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minidsv3.learn import child, child_walls
+from minidsv3.learn import child, child_spaces, child_walls
 
 __all__ = ["nursery", "told"]
 
@@ -37,17 +37,17 @@ Table = dict[str, Any]
 
 
 def nursery() -> NoReturn:
-    """What the warm process runs; `sys.argv[2]` is its end of the socket."""
-    control = socket.socket(fileno=int(sys.argv[2]))
+    """What the warm process runs; `sys.argv[2]` is its end of the socket, "plain" may follow."""
+    control, said = socket.socket(fileno=int(sys.argv[2])), sys.argv[3:]
     sys.argv = [""]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    held = child_walls.enclose()
+    held = child_spaces.enclose(plain="plain" in said)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, 65536, 3)
         if not data:
             os._exit(0)
-        if child_walls.fork_alone(held) == 0:
+        if child_spaces.fork_alone(held) == 0:
             try:
                 control.close()
                 guard(json.loads(data), held, *descriptors)
@@ -63,10 +63,10 @@ def nursery() -> NoReturn:
 
 def guard(order: Table, held: set[str], channel: int, output: int, line: int) -> NoReturn:
     """Fork the student's process, tell how it ended, and end what it left."""
-    child_walls.die_with_parent()
-    child_walls.adopt()
-    limits, user = order["limits"], child_walls.a_user(held)
-    folder, held_there = child_walls.own_folder(order["folder"], limits, held, user)
+    child_spaces.die_with_parent()
+    child_spaces.adopt()
+    limits, user = order["limits"], child_spaces.a_user(held)
+    folder, held_there = child_spaces.own_folder(order["folder"], limits, held, user)
     awake = _awake()
     says, hears = os.pipe()
     pid = os.fork()
@@ -161,6 +161,9 @@ def _student(limits: Table, held: set[str], user: int, ends: tuple[int, int, int
 
 def _below() -> list[int]:
     """Processes that this one started, and what those started; none where the system does not tell."""
+    with contextlib.suppress(OSError):
+        if Path("/proc/self").readlink().name != str(os.getpid()):
+            return []  # a list of other processes than those we can signal
     parents: dict[int, int] = {}
     for place in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):

@@ -17,7 +17,7 @@ Does: pack, unpack, refuse. Does not: read or write a pipe (`child`, `session`).
     Traceback (most recent call last):
     minidsv3.learn.child_values.Malformed: expected 4294967295 values, got 0 bytes
 
-Next: minidsv3.learn.child_walls
+Next: minidsv3.learn.child_spaces
 """
 
 import math

@@ -322,7 +322,9 @@ def _readable(end: socket.socket, seconds: float = 0.0) -> bool:
 class Warm:
     """A process from which sessions are forked. A context manager; starts at once, beside what follows."""
 
-    def __init__(self) -> None:
+    def __init__(self, plain: bool = False) -> None:
+        """plain: with the limits of any POSIX system alone, without spaces and users of its own."""
+        self._plain = plain
         self._folder = tempfile.TemporaryDirectory(prefix="minidsv3-", ignore_cleanup_errors=True)
         Path(self._folder.name).chmod(0o711)
         self._one_at_a_time = Lock()
@@ -330,12 +332,20 @@ class Warm:
         self._start()
 
     def _start(self) -> None:
-        package = Path(__file__).resolve().parents[2]
+        package, plain = Path(__file__).resolve().parents[2], ["plain"] * self._plain
         self._control, theirs = socket.socketpair()
         self._control.settimeout(START_SECONDS)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", START, str(package), str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-I",
+                    "-c",
+                    START,
+                    str(package),
+                    str(theirs.fileno()),
+                    *plain,
+                ],
                 cwd=self._folder.name,
                 env=environment(self._folder.name),
                 stdin=subprocess.DEVNULL,

@@ -4,7 +4,10 @@ The submissions are text and not modules, so that nothing imports them: they run
 says what it does, the words expected, and which limit has to hold before it may run at all.
 """
 
+import os
 import re
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
@@ -13,6 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+import minidsv3
+from minidsv3.learn.checker import check
+from minidsv3.learn.exercises import find_lesson
 from minidsv3.learn.sandbox import Limits
 from minidsv3.learn.session import Answer, Ended, Session, Warm
 
@@ -78,22 +84,36 @@ class Run(NamedTuple):
     output: str
 
 
+def run_all(warm: Warm, found: list[Submission]) -> dict[str, Run]:
+    """Those of the set that may run here, several at a time."""
+    with warm.open("") as session:
+        held = {*session.held}
+
+    def run(submission: Submission) -> Run:
+        start = monotonic()
+        with warm.open(submission.source, SHORT) as session:
+            words = verdict(session)
+        return Run(words, monotonic() - start, session.output)
+
+    allowed = [submission for submission in found if submission.needs <= held]
+    with ThreadPoolExecutor(6) as pool:
+        return dict(zip([s.name for s in allowed], pool.map(run, allowed), strict=True))
+
+
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Run]:
-    """All of the set that may run here, several at a time, from one warm process."""
+    before = litter()
     with Warm() as warm:
-        with warm.open("") as session:
-            held = {*session.held}
+        found = run_all(warm, SET)
+    assert litter() == before
+    return found
 
-        def run(submission: Submission) -> Run:
-            start = monotonic()
-            with warm.open(submission.source, SHORT) as session:
-                words = verdict(session)
-            return Run(words, monotonic() - start, session.output)
 
-        allowed = [submission for submission in SET if submission.needs <= held]
-        with ThreadPoolExecutor(6) as pool:
-            return dict(zip([s.name for s in allowed], pool.map(run, allowed), strict=True))
+def litter() -> set[Path]:
+    """What submissions leave where they should not, and folders of ours that are not gone."""
+    places = [Path(tempfile.gettempdir()), *map(Path, ("/tmp", "/var/tmp", "/dev/shm", "/"))]
+    found = (place.glob("minidsv3_adversarial*") for place in {*places, Path(minidsv3.__file__).parent})
+    return {path for paths in found for path in paths}
 
 
 def test_there_are_enough() -> None:
@@ -103,9 +123,53 @@ def test_there_are_enough() -> None:
 @pytest.mark.parametrize("submission", SET, ids=lambda submission: submission.name)
 def test_it_fails_with_words(submission: Submission, runs: dict[str, Run]) -> None:
     if submission.name not in runs:
-        pytest.skip(f"{submission.needs} does not hold on this system")
-    run = runs[submission.name]
-    assert run.words is not None
-    assert re.search(submission.expect, run.words), run.words
-    assert run.seconds < 10
+        pytest.skip(f"{submission.needs} cannot be had on this system")
+    fails(submission, runs[submission.name])
+
+
+def fails(submission: Submission, run: Run) -> None:
+    assert run.words is not None, submission.name
+    assert re.search(submission.expect, run.words), f"{submission.name}: {run.words}"
+    assert run.seconds < 10, submission.name
     assert len(run.output) <= SHORT.output_bytes
+
+
+@pytest.mark.slow  # 10 s
+def test_it_fails_without_spaces_and_users_of_its_own_too() -> None:
+    """As on a system that allows neither; root does not try there what is aimed at other processes."""
+    found = [one for one in SET if os.geteuid() or "signals" not in one.needs]
+    before = litter()
+    with Warm(plain=True) as warm:
+        runs = run_all(warm, found)
+    assert litter() == before
+    assert len(runs) >= 40
+    for submission in found:
+        if submission.name in runs:
+            fails(submission, runs[submission.name])
+
+
+# ---- under the checker ------------------------------------------------------------------------------------
+
+SOME = ["answers_twice", "daemon_then_leaves", "kills_everyone", "patches_numpy", "returns_the_input"]
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with Warm() as process:
+        yield process
+
+
+@pytest.mark.parametrize(
+    "submission",
+    [pytest.param(s, id=s.name, marks=[] if s.name in SOME else [pytest.mark.slow]) for s in SET],  # 1 s each
+)
+def test_it_does_not_pass_the_check_of_an_exercise(submission: Submission, warm: Warm) -> None:
+    with warm.open("") as session:
+        if not submission.needs <= {*session.held}:
+            pytest.skip(f"{submission.needs} cannot be had on this system")
+    start = monotonic()
+    result = check(find_lesson("00"), submission.source, worker=warm, limits=SHORT)
+    assert not result.passed
+    assert result.failed is not None
+    assert result.failed.because
+    assert monotonic() - start < 30
