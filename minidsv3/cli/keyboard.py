@@ -12,7 +12,7 @@ KeyboardInterrupt; Ctrl-D, or the end of the input, ends the keys.
     >>> Line("mla.sotmax", 6).after("f").text
     'mla.softmax'
 
-Next: minidsv3.cli.lesson_player
+Next: minidsv3.cli.lesson_screen
 """
 
 import codecs

@@ -127,22 +127,23 @@ class Player:
             self._undo(before)
         return result
 
-    def run_all(self) -> list[CellResult]:
+    def run_all(self, ran: Callable[[CellResult], object] = lambda result: None) -> list[CellResult]:
         """Run the cells that are left, up to one that fails, without a way back other than to run them again.
 
-        The results hold no events.
+        The results hold no events.  ran: told of each cell that has run.
         """
-        ran: list[CellResult] = []
-        while self.cell is not None and (not ran or ran[-1].ok):
-            ran.append(self._next(None))
+        results: list[CellResult] = []
+        while self.cell is not None and (not results or results[-1].ok):
+            results.append(replace(self._next(None), events=()))
             self.results[-1:] = [replace(one, events=()) for one in self.results[-1:]]
-        return [replace(one, events=()) for one in ran]
+            ran(results[-1])
+        return results
 
     def back(self) -> None:
         """Stand in front of the cell before, everything as it was there; at the start nothing happens."""
         self.go(max(self.position - 1, 0))
 
-    def go(self, position: int, ran: Callable[[CellResult], None] = lambda result: None) -> None:
+    def go(self, position: int, ran: Callable[[CellResult], object] = lambda result: None) -> None:
         """Stand in front of a cell, running those between if it lies ahead; stops at a failing one.
 
         ran: told of each cell that has run.
