@@ -16,7 +16,7 @@ Does: put together, write. Does not: grade (`batch`), sum up (`summary`).
     >>> CSV_COLUMNS[:4]
     ('schema', 'id', 'student', 'exercise')
 
-Next: minidsv3.learn.classroom.summary
+Next: minidsv3.learn.classroom.run
 """
 
 import csv
