@@ -2,8 +2,8 @@
 
 The file is `00_one_prediction/exercise.py` in the working folder, or `exercise_00.py`, or what --file names.
 If there is none, the exercise is written there to be filled in. Without a number, all exercises that are in
-the folder are checked up to the first that fails; --all checks every one. The student's code runs in a process
-of its own with limits on memory, CPU and time: a guard against accidents, not a security boundary.
+the folder are checked up to the first that fails; --all checks every one. The student's code runs in a
+process of its own with limits on memory, CPU and time: a guard against accidents, not a security boundary.
 
 Does: find the files, keep the progress. Does not: check (`minidsv3.learn.checker`). The process is started
 before anything else is imported: both take a moment.
@@ -11,18 +11,20 @@ before anything else is imported: both take a moment.
 Next: minidsv3.cli.check_panel
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from minidsv3.learn.checker import check, load_counterexample, save_counterexample
 from minidsv3.learn.exercises import Lesson, find_lesson, lessons, student_file, student_place
-from minidsv3.learn.progress import next_hint, record_check
-from minidsv3.learn.result import CheckResult
 from minidsv3.learn.session import Warm
+
+if TYPE_CHECKING:
+    from minidsv3.learn.result import CheckResult
 
 __all__ = ["EXAMPLES", "SUMMARY", "arguments", "checked", "main", "read_source"]
 
@@ -48,8 +50,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Check; 0 if everything passed, else 1."""
+    chosen = _chosen(args)
     with Warm() as warm:
-        chosen = _chosen(args)
         if args.watch:
             from minidsv3.cli.check_watch import watch
 
@@ -87,6 +89,9 @@ def read_source(path: Path) -> str:
 
 def checked(lesson: Lesson, path: Path, warm: Warm) -> CheckResult:
     """One check, kept: counterexample and progress are saved, the next hint is looked up."""
+    from minidsv3.learn.checker import check, save_counterexample
+    from minidsv3.learn.progress import next_hint, record_check
+
     source = read_source(path)
     result = check(lesson, source, worker=warm)
     with contextlib.suppress(OSError):
@@ -105,6 +110,8 @@ def _one(lesson: Lesson, args: argparse.Namespace, warm: Warm) -> int:
     if written:
         return _begun(lesson, path, args.json)
     if args.replay:
+        from minidsv3.learn.checker import check, load_counterexample
+
         replay = load_counterexample(path.parent)
         result = check(lesson, read_source(path), worker=warm, replay=replay)
         print("only the saved counterexample; without --replay everything is checked", file=sys.stderr)

@@ -1,7 +1,7 @@
 """`minidsv3 solution`: one way to solve an exercise, once yours passes, or --anyway.
 
-With it come all hints, the op's equation, where the package computes it, and the counted work of yours beside
-the solution's. Reading it before the exercise passes is remembered as skipped; nothing else follows from that.
+With it come all hints, the op's equation, where the package computes it, and the counted work of yours
+beside the solution's. Reading it before the exercise passes is remembered as skipped; nothing else follows.
 
 Does: show. Does not: check again what passed, write over your file.
 
@@ -68,7 +68,9 @@ def _lines(lesson: Lesson, score: dict[str, Any] | None) -> list[str]:
         lines += ["", f"counted work on {score['at']}:"]
         for kind, label in (("flops", "FLOPs"), ("bytes", "bytes moved"), ("memory", "bytes held")):
             row = score[kind]
-            lines += [f"  {label}: yours {row['yours']:,}, solution {row['solution']:,} ({row['ratio']:.3g} x)"]
+            lines += [
+                f"  {label}: yours {row['yours']:,}, solution {row['solution']:,} ({row['ratio']:.2g} x)"
+            ]
     return lines
 
 

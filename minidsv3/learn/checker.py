@@ -6,8 +6,8 @@ stage: shape, value, gradient, cost. The first that fails ends the chain, and th
 itself makes a pass: it only hands over values. The counterexample is saved as `counterexample.npz` beside
 the student's file, and `replay` judges it once more.
 
-Does: run the chain, fill in a `CheckResult`, save. Does not: print. Hypothesis is imported once the student's
-process is under way, since both take a moment to start.
+Does: run the chain, fill in a `CheckResult`, save. Does not: print. Hypothesis is imported, and draws, while
+the student's process starts.
 
     >>> from minidsv3.learn.exercises import find_lesson
     >>> result = check(find_lesson("00"), "def softmax(scores):\\n    return scores[0]\\n")
@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from time import monotonic
@@ -71,17 +71,21 @@ def check(
     seed, larger: other draws, and axes up to so many elements longer  every: all properties of a stage
     """
     start = monotonic()
+    found: dict[str, Failure] = {}
     with contextlib.ExitStack() as stack:
         warm = worker or stack.enter_context(Warm())
-        code = stack.enter_context(StudentCode(warm, lesson, source, limits))
-        outcomes, found = [_loads(code)], {}
-        held, output = _session_words(code)
         checks = load_properties(lesson)
         if replay:
             checks = _named(checks, replay[0])
+        elif checks and checks[0].inputs:  # meanwhile the process starts
+            checks[0].inputs.draw(seed or 0, larger)
+        code = stack.enter_context(StudentCode(warm, lesson, source, limits))
+        outcomes = [_loads(code)]
+        held, output = _session_words(code)
         for outcome, failure in _chain(checks, code, outcomes[0], replay, seed or 0, larger, every):
             outcomes.append(outcome)
-            found |= {outcome.name: failure} if failure else {}
+            if failure:
+                found[outcome.name] = failure
         score, problem = code.score, _unasked(code)
     failure = next(iter(found.values()), None)
     passed = problem is None and all(outcome.status == "passed" for outcome in outcomes)

@@ -42,10 +42,11 @@ class Score:
 
     def lines(self) -> list[str]:
         """A table of three lines: kind, yours, ratio."""
-        width = max(len(f"{count:,}") for count in self.work)
         labels = {"flops": "FLOPs", "bytes": "bytes moved", "memory": "memory held"}
+        counts = {kind: f"{getattr(self.work, kind):,}" for kind in WORDS}
+        width = max(map(len, counts.values())) + 3
         return [
-            f"{labels[kind]:12} {getattr(self.work, kind):>{width + 3},}   {self.ratio(kind):.3g} x the solution"
+            f"{labels[kind]:12} {counts[kind]:>{width}}   {self.ratio(kind):.2g} x the solution"
             f" ({getattr(self.reference, kind):,})"
             for kind in WORDS
         ]

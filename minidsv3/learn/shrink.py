@@ -94,7 +94,7 @@ def _rounder(inputs: Inputs, space: Space, fails: Fails) -> Inputs:
     for name in inputs:
         for at in np.ndindex(inputs[name].shape):
             put, value = partial(_put, inputs, name, at), inputs[name][at].item()
-            simpler = _simplest(value, space.ranges[name], lambda v, put=put: fails(put(v)))
+            simpler = _simplest(value, space.ranges[name], partial(_then, put, fails))
             inputs = put(simpler) if simpler != value else inputs
     return inputs
 
@@ -104,6 +104,10 @@ def _put(inputs: Inputs, name: str, at: tuple[int, ...], value: float) -> Inputs
     array = inputs[name].copy()
     array[at] = value
     return {**inputs, name: array}
+
+
+def _then(put: Callable[[float], Inputs], fails: Fails, value: float) -> bool:
+    return fails(put(value))
 
 
 def _simplest(value: float, limits: Range, fails: Callable[[float], bool]) -> float:

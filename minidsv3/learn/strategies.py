@@ -98,6 +98,11 @@ class Draws:
             ]
         return self._known[larger]
 
+    def draw(self, seed: int = 0, larger: int = 0) -> None:
+        """Draw what a search will try first, ahead of it."""
+        for part in self.rounds(larger):
+            part.drawn(seed)
+
 
 def _drawing(space: Space, most: Sizes) -> st.SearchStrategy[Inputs]:
     """Arrays of a space with axes of at most these sizes."""
@@ -134,7 +139,7 @@ def arrays(
 
 def operands(op: str, at_most: int | Mapping[str, int] = AT_MOST, **ranges: Range) -> Draws:
     """The operands of an op of the catalogue, named as the student's parameters are, in the op's order."""
-    return arrays(str(look_up(op).signature), at_most, **ranges)
+    return arrays(str(look_up(op).signature), at_most, 1, **ranges)
 
 
 def _of_axis(sizes: int | Mapping[str, int], axis: str, otherwise: int) -> int:

@@ -192,7 +192,7 @@ def _matmul(a: Any, b: Any) -> int:
     columns = b.shape[-1] if b.ndim > 1 else 1
     stacks = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     rows = a.shape[-2] if a.ndim > 1 else 1
-    return 2 * math.prod(stacks) * rows * a.shape[-1] * columns
+    return int(2 * math.prod(stacks) * rows * a.shape[-1] * columns)
 
 
 def _dot(a: Any, b: Any, *_: Any) -> int:
@@ -200,12 +200,13 @@ def _dot(a: Any, b: Any, *_: Any) -> int:
     a, b = np.asarray(a), np.asarray(b)
     if not a.ndim or not b.ndim:
         return int(a.size * b.size)
-    return 2 * a.size * (b.size // (b.shape[-2] if b.ndim > 1 else b.shape[-1] or 1))
+    met = b.shape[-2] if b.ndim > 1 else b.shape[-1]
+    return int(2 * a.size * (b.size // max(met, 1)))
 
 
 def _inner(a: Any, b: Any, *_: Any) -> int:
     a, b = np.atleast_1d(a), np.atleast_1d(b)
-    return 2 * a.size * (b.size // max(b.shape[-1], 1))
+    return int(2 * a.size * (b.size // max(b.shape[-1], 1)))
 
 
 def _outer(a: Any, b: Any, *_: Any) -> int:
@@ -227,7 +228,7 @@ def _tensordot(a: Any, b: Any, axes: Any = 2) -> int:
         shared = math.prod(np.shape(a)[np.ndim(a) - count :])
     else:
         shared = math.prod(np.shape(a)[axis] for axis in np.atleast_1d(axes[0]))
-    return 2 * int(np.size(a)) * int(np.size(b)) // max(shared, 1)
+    return int(2 * np.size(a) * np.size(b) // max(shared, 1))
 
 
 CONTRACTIONS: dict[Any, Callable[..., int]] = {
@@ -272,7 +273,7 @@ def _moved(before: Any, after: Any) -> Any:
 def _bytes(value: Any) -> int:
     """Bytes of the arrays in a value."""
     if isinstance(value, np.ndarray | np.generic):
-        return value.nbytes
+        return int(value.nbytes)
     return sum(_bytes(part) for part in value) if isinstance(value, tuple | list) else 0
 
 
