@@ -126,7 +126,7 @@ class FimSpans:
             line.append(f"{name:8}", "bold").append(
                 f"{counted(tokens, 'token'):>12}  ".ljust(HEAD - 12), "dim"
             )
-            yield line.append(_ends(visible(part.encode(), plain), width - len(line), plain), STYLES[letter])
+            yield line.append(_ends(visible(part.encode(), plain), width - len(line)), STYLES[letter])
             yield marker()
 
     def describe(self) -> str:
@@ -134,7 +134,7 @@ class FimSpans:
         said = [f"{counted(sum(map(len, self.psm)), 'character')}, as the model sees them:"]
         for i, (name, part) in enumerate(zip(NAMES.values(), self.psm, strict=True)):
             said.append(f"marker {MARKERS[i]}, id {self.markers[i]}")
-            text = _ends(visible(part.encode(), plain=True), 60, plain=True)
+            text = _ends(visible(part.encode(), plain=True), 60)
             said.append(f"{name}, {counted(self.tokens[i], 'token')}: {text}")
         return "\n".join([*said, f"marker {MARKERS[-1]}, id {self.markers[-1]}"])
 
@@ -155,11 +155,11 @@ def _shares(sizes: Sequence[int], room: int) -> list[int]:
     return found
 
 
-def _ends(text: str, width: int, plain: bool) -> str:
+def _ends(text: str, width: int) -> str:
     """The text, or its beginning and its end."""
     if len(text) <= width:
         return text
-    dots = " ... " if plain else " … "
+    dots = " .. "
     half = max((width - len(dots)) // 2, 1)
     return text[:half] + dots + text[-half:]
 

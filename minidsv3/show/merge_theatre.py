@@ -206,7 +206,7 @@ def _aligned(piece: SpokenPiece, plain: bool, width: int) -> Iterator[Text]:
     bar = "|" if plain else "│"
     rows = {
         "token": [visible(token, plain) for token in piece.tokens],
-        "bytes": [_hexadecimal(token, plain, width - INDENT - 3) for token in piece.tokens],
+        "bytes": [_hexadecimal(token, width - INDENT - 3) for token in piece.tokens],
         "id": list(map(str, piece.ids)),
     }
     widths = [max(map(cell_len, cells)) for cells in zip(*rows.values(), strict=True)]
@@ -228,10 +228,10 @@ def _aligned(piece: SpokenPiece, plain: bool, width: int) -> Iterator[Text]:
         start = stop
 
 
-def _hexadecimal(token: bytes, plain: bool, width: int) -> str:
+def _hexadecimal(token: bytes, width: int) -> str:
     """Bytes as pairs of digits; of a token that is too long the first ones."""
     text = token.hex(" ")
-    return text if len(text) <= width else text[: width - 3] + ("..." if plain else " … ")
+    return text if len(text) <= width else text[: width - 3] + " .."
 
 
 # ---- taking apart -----------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ class Lanes:
             return line
 
         def token(number: int) -> str:
-            return _cut(visible(self.spell(number), plain), wide, plain)
+            return _cut(visible(self.spell(number), plain), wide)
 
         def drafted(number: int, position: int) -> tuple[str, str]:
             draft = drafts.get((number, position))
@@ -193,9 +193,9 @@ def _plain(step: Step) -> dict[str, Any]:
     return {"first": step.first, "drafts": drafts, "tokens": list(step.tokens)}
 
 
-def _cut(text: str, width: int, plain: bool) -> str:
+def _cut(text: str, width: int) -> str:
     """The text, cut to a width."""
-    return text if len(text) <= width else text[: width - 1] + ("~" if plain else "…")
+    return text if len(text) <= width else text[: width - 2] + ".."
 
 
 def _chain(modules: int, plain: bool, width: int) -> Iterator[Text]:

@@ -22,14 +22,14 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from minidsv3.config import ModelConfig
 from minidsv3.model.rope import frequencies, ramp_ends
 from minidsv3.show.forms import SEQUENTIAL, shown
 from minidsv3.show.numbers import count
-from minidsv3.show.tables import plain_table
+from minidsv3.show.tables import in_parts
 
 __all__ = ["Rotation"]
 
@@ -101,7 +101,7 @@ class Rotation:
         yield Text(self.name, "bold")
         yield from self._turning(console, (width - HEAD) // CELL, plain)
         yield Text("\nscores of one query at m and one key at n", "bold cyan")
-        yield from self._scores()
+        yield from self._scores(options)
         yield Text(
             f"down a column the same: largest difference in float64 {self.largest_difference():.1e}", "dim"
         )
@@ -126,15 +126,14 @@ class Rotation:
             yield line
         yield Text("degrees; a turn in so many positions", "dim")
 
-    def _scores(self) -> Iterator[Any]:
+    def _scores(self, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Keys' places down, distances across."""
-        table = plain_table()
-        table.add_column("n", justify="right", no_wrap=True)
-        for distance in DISTANCES:
-            table.add_column(f"m = n + {distance}" if distance else "m = n", justify="right", no_wrap=True)
-        for n in PLACES:
-            table.add_row(str(n), *(f"{self.score(n + d, n):+.4f}" for d in DISTANCES))
-        yield table
+        heads = {d: f"m = n + {d}" if d else "m = n" for d in DISTANCES}
+        rows = [
+            {"n": str(n)} | {head: f"{self.score(n + d, n):+.4f}" for d, head in heads.items()}
+            for n in PLACES
+        ]
+        return in_parts(rows, options, right=("n", *heads.values()))
 
     def _ramp(self, ends: tuple[float, float], console: Console, width: int, plain: bool) -> Iterator[Text]:
         """A mark a pair, and the ends of the ramp under them."""
