@@ -238,10 +238,9 @@ def _key(word: str) -> str:
 @lru_cache
 def data_numbers() -> frozenset[str]:
     """Every number of the package's data, those with a unit in base units too."""
-    units = {name: unit[0] if isinstance(unit, tuple) else unit for name, unit in UNITS.items()}
     found: set[str] = set()
     for entry in _tables(resources.files("minidsv3") / "data"):
-        found |= {f"{number:.12g}" for number in _walk(tomllib.loads(entry), units)}
+        found |= {f"{number:.12g}" for number in _walk(tomllib.loads(entry))}
     for figure in figures().values():
         if figure.value is not None and figure.unit is not None:
             found |= {f"{figure.value * figure.unit.size:.12g}"}
@@ -257,16 +256,16 @@ def _tables(folder: Any) -> Iterator[str]:
             yield entry.read_text(encoding="utf-8")
 
 
-def _walk(part: Any, units: dict[str, Any]) -> Iterator[float]:
+def _walk(part: Any) -> Iterator[float]:
     """Numbers of a table, at any depth."""
     if isinstance(part, dict):
-        value, size = part.get("value"), units.get(str(part.get("unit")))
-        if isinstance(value, int | float) and isinstance(size, int | float):
-            yield value * size
+        value, unit = part.get("value"), str(part.get("unit"))
+        if isinstance(value, int | float) and unit in UNITS:
+            yield value * UNITS[unit][1]
         for inner in part.values():
-            yield from _walk(inner, units)
+            yield from _walk(inner)
     elif isinstance(part, list):
         for inner in part:
-            yield from _walk(inner, units)
+            yield from _walk(inner)
     elif isinstance(part, int | float) and not isinstance(part, bool):
         yield part

@@ -12,13 +12,16 @@ from minidsv3.learn.authoring import (
     LEAST_WRONG,
     MOST_ELEMENTS,
     MOST_SECONDS,
+    Caught,
+    Finding,
+    Report,
     examine,
     exercise,
     files,
     manifest,
     style,
 )
-from minidsv3.learn.authoring_runs import plainly, played
+from minidsv3.learn.authoring_runs import Run, plainly, played
 from minidsv3.learn.authoring_text import is_telling, lines, names, numbers, words_of
 from minidsv3.learn.exercises import find_lesson, lessons
 from minidsv3.learn.session import Warm
@@ -247,15 +250,38 @@ def test_a_solution_that_fails(copy):
 # ---- the command -------------------------------------------------------------------------------------------
 
 
-def test_the_command_says_how_each_was_found_out(capsys, monkeypatch):
-    monkeypatch.setattr("minidsv3.learn.authoring.MOST_ELEMENTS", 0)
+@pytest.fixture
+def one_report(monkeypatch):
+    """A lesson that was examined a moment ago."""
+    caught = Caught("no_maximum", "Exponentiates the scores as they are.", "rows_sum_to_one", 1, 0.25)
+
+    def reported(findings=()):
+        report = Report(find_lesson("00"), findings, (caught,), Run((), 1.5, 6))
+        monkeypatch.setattr("minidsv3.learn.authoring.examine", lambda chosen, commands: iter([report]))
+
+    return reported
+
+
+def test_the_command_says_how_lessons_stand(capsys, one_report):
+    one_report()
+    assert minidsv3(["dev", "check", "00", "--wrong"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "00_one_prediction: ok; runs in 1.5 s, 6 pictures; 1 wrong solutions, the slowest caught in 0.2 s",
+        "  no_maximum: by rows_sum_to_one, 1 elements, 0.2 s",
+    ]
+
+
+def test_the_command_says_what_to_do(capsys, one_report):
+    one_report((Finding("names", "lesson.py:3", "symbol W_DKW", "did you mean 'W_DKV'?"),))
+    assert minidsv3(["dev", "check", "00"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[1:] == ["  names  lesson.py:3  symbol W_DKW", "    -> did you mean 'W_DKV'?"]
     assert minidsv3(["dev", "check", "00", "--json"]) == 1
-    said = json.loads(capsys.readouterr().out)
-    (lesson,) = said["lessons"]
-    assert said["schema"] == "minidsv3.dev-check/1"
-    assert not said["passed"]
-    assert {one["name"]: one["by"] for one in lesson["wrong"]}["no_maximum"] == "rows_sum_to_one"
-    assert "draw smaller inputs" in lesson["findings"][0]["do"]
+    plain = json.loads(capsys.readouterr().out)
+    assert (plain["schema"], plain["passed"]) == ("minidsv3.dev-check/1", False)
+    (lesson,) = plain["lessons"]
+    assert lesson["findings"][0]["do"] == "did you mean 'W_DKV'?"
+    assert lesson["wrong"][0]["by"] == "rows_sum_to_one"
 
 
 def test_the_command_refuses_unknown_lessons(capsys):
