@@ -120,6 +120,7 @@ class _Seen:
         self.which = Selector(args.op, eye.at)
         self.picks = bool(set(eye.at) - {"layer"}) or args.values
         self.stops: list[Stop] = []
+        self.events: list[Event] = []  # without their arrays
         self.found: list[Any] = []  # of each stop: its picture, or its value for JSON
         self._count = 0
 
@@ -136,6 +137,8 @@ class _Seen:
         if self.wants(event.row):
             stage = "loss" if self.args.backward else "prompt"
             stop = Stop(index, event.op, event.row, event.primitive, called_from(), stage, 0.0, 0.0)
+            names = tuple((name, None) for name, _ in event.inputs)
+            self.events.append(event._replace(inputs=names, outputs=()))
             self.stops.append(stop)
             self.found.append(self._looked_at(stop, event))
 
@@ -159,10 +162,10 @@ class _Seen:
         from minidsv3.show.op_card import OpCard
 
         so_far = list(accumulate(line.seconds for line in priced.lines))
-        for stop, found in zip(self.stops, self.found, strict=True):
+        for stop, event, found in zip(self.stops, self.events, self.found, strict=True):
             picture = None if self.args.json else found
             heading, time = f"[{stop.index}]", so_far[stop.index]
-            yield stop, found, OpCard(stop.row, hardware, time, picture, stop.code, heading)
+            yield stop, found, OpCard(event, hardware, time, picture, stop.code, heading)
 
     def print_cards(self, priced: "Bill", hardware: "Hardware") -> None:
         """A card for each op asked for."""

@@ -15,7 +15,7 @@ Does: parse, match, pick. Does not: find what a name stands for, evaluate.
     Picked(value=array([[12, 13, 14, 15],
            [16, 17, 18, 19]]), axes=('T', 'S'))
 
-Next: minidsv3.learn.stepping
+Next: minidsv3.learn.stepping.runner
 """
 
 import fnmatch

@@ -77,7 +77,7 @@ def meaning(symbol: str, axes: tuple[str, ...] = ()) -> str:
     if symbol in known:
         return known[symbol]["meaning"] if _fits(known[symbol]["shape"].split()[-1], axes) else ""
     if symbol.startswith("d_") and (inner := meaning(symbol[2:], axes)):
-        return f"gradient of the {inner}"
+        return f"gradient of {inner}"
     if symbol.startswith("["):
         said = [meaning(part.strip()) for part in symbol.strip("[]").split(";")]
         return "; ".join(said) if all(said) else ""

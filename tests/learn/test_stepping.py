@@ -290,6 +290,18 @@ def test_a_change_that_does_not_fit_changes_nothing(model: Model, text: str, mes
         assert stepper.result.tobytes() == plain(model).tobytes()
 
 
+def test_a_change_that_does_not_fit_when_its_op_comes_is_dropped(model: Model) -> None:
+    with Stepper(Pass(model, IDS)) as stepper:
+        here = stepper.run_to("mla.kv_down[layer=1]")
+        stepper.change("gate.sigmoid[token=5] = 0")  # for every one to come
+        with pytest.raises(ValueError, match=r"expected token 0 .. 4, got 5"):
+            stepper.go_on()
+        assert not stepper.edits
+        assert (stepper.stop and stepper.stop.index) == (here and here.index)
+        walk(stepper)
+        assert stepper.result.tobytes() == plain(model).tobytes()
+
+
 def test_gradients_can_be_changed_too(model: Model) -> None:
     """One row of a backward at a time: the gradient of the input, not that of the weight."""
     with Stepper(Pass(model, IDS, "backward")) as stepper:

@@ -20,7 +20,7 @@ Does: step, keep, replay, change, price each op. Does not: draw (`minidsv3.show.
     ...     first.op.id, soft.op.id, soft.row.layer, stepper.back().op.id
     ('embed.tokens', 'mla.softmax', 1, 'mla.scores')
 
-Next: minidsv3.learn.stepping.runner
+Next: minidsv3.learn.selector
 """
 
 import contextlib
@@ -59,6 +59,7 @@ class Stepper:
         self.cursor = -1  # no op has run
         self.breaks: list[Selector] = []
         self.edits: list[Edit] = []
+        self._failing: Edit | None = None  # being made
         self._values = Values(memory, work.changes_weights, hold_weights=work.model.mapped is None)
         self._rates, self._stage = rates(self.hardware), ""
         self._blas = contextlib.ExitStack()
@@ -113,18 +114,13 @@ class Stepper:
 
     def run_to(self, target: str) -> Stop | None:
         """The next op that a selector such as `mla.softmax[layer=1]` matches, breaks or not."""
-        wanted = parse(target)
+        wanted = _known(target)
         return self._advance(lambda stop: wanted.matches(stop.row), breaks=False)
 
     def break_on(self, target: str) -> Selector:
         """Stop at every op that a selector or pattern matches; ValueError for one that no op has."""
-        wanted = parse(target)
-        if not any(fnmatch.fnmatchcase(name, wanted.name) for name in catalogue()):
-            raise ValueError(
-                f"expected an op or a pattern, got {target!r}: {near(target, sorted(catalogue()))}"
-            )
-        self.breaks.append(wanted)
-        return wanted
+        self.breaks.append(_known(target))
+        return self.breaks[-1]
 
     def back(self) -> Stop | None:
         """The op before; None in front of the first."""
@@ -155,11 +151,22 @@ class Stepper:
         return self._run_on(wanted)
 
     def _run_on(self, wanted: Until) -> Stop | None:
+        front = len(self.stops) - 1
         try:
             alive = self._runner.resume(lambda event: wanted(self._record(event)))
+        except ValueError:
+            self._drop(front)
+            raise
         finally:  # an interrupt too leaves it at an op
             self.cursor = len(self.stops) - 1
         return self.stop if alive else None
+
+    def _drop(self, front: int) -> None:
+        """After a change that did not fit when its op came: without it, stand where the pass stood."""
+        if self._failing is not None:
+            self.edits.remove(self._failing)
+            self._failing = None
+            self.replay(front)
 
     # ---- in the pass's thread ----
 
@@ -181,7 +188,9 @@ class Stepper:
         self._values.keep(index, event)
         for edit in self.edits:
             if _is_meant(edit, stop):
+                self._failing = edit
                 stop = self._make(edit, stop)
+                self._failing = None
         told = event._replace(outputs=self._values[index].outputs or event.outputs)
         stop = replace(stop, tokens=chosen(told))
         stop = replace(stop, note=note_of(self.stops, stop, told))
@@ -259,6 +268,14 @@ class Stepper:
         self.stops, self.cursor, self._runner = [], -1, Runner(self._run)
         self._values = self._values.emptied()
         return None if index < 0 else self._run_on(lambda stop: stop.index == index)
+
+
+def _known(target: str) -> Selector:
+    """A selector of ops that there are; ValueError for others."""
+    found, ops = parse(target), catalogue()
+    if not any(fnmatch.fnmatchcase(name, found.name) for name in ops):
+        raise ValueError(f"expected an op or a pattern, got {found.name!r}: {near(found.name, sorted(ops))}")
+    return found
 
 
 def result_axes(stop: Stop) -> tuple[str, ...]:

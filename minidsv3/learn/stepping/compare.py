@@ -53,8 +53,8 @@ def difference(one: Array, other: Array) -> Difference:
     """Number by number; numbers that are not finite differ by infinity unless they are alike."""
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
     alike = (a == b) | (np.isnan(a) & np.isnan(b))
-    with np.errstate(invalid="ignore"):
-        apart = np.where(alike, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf))
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.where(alike, 0.0, np.nan_to_num(np.abs(a - b), nan=np.inf, posinf=np.inf))
     if not apart.size:
         return Difference(0, 0, 0.0, 0.0, 0.0, (), (0.0, 0.0))
     at = np.unravel_index(int(apart.argmax()), apart.shape)
