@@ -158,7 +158,7 @@ def kept(
         found = [row for row in rows if asked is None or getattr(row, what) == asked]
         if not found:
             there = ", ".join(_there(getattr(row, what) for row in rows)) or "none"
-            raise ValueError(f"expected {name} of a {what} that has it ({there}), got {asked}")
+            raise ValueError(f"expected {name} of some {what} that has it ({there}), got {asked}")
         rows = found
     return rows[0]
 

@@ -44,8 +44,8 @@ def digit(level: int) -> str:
 
 
 def tint(level: int, console: Console) -> Style | str:
-    """The colours of a level, 0 .. 9; none where none are seen."""
-    return SEQUENTIAL.fill(level / LEVELS, console) if coloured(console) else ""
+    """The colours of a level, 1 .. 9; none for 0, and where none are seen."""
+    return SEQUENTIAL.fill((level - 1) / (LEVELS - 1), console) if level and coloured(console) else ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ class Scale:
             return ""
         if not math.isfinite(value):
             return LOST
-        return (DIVERGING if self.signed else SEQUENTIAL).fill(self.share(value), console)
+        if self.signed:
+            return DIVERGING.fill(self.share(value), console)
+        return tint(int(self.share(value) * LEVELS), console)
 
     @property
     def said(self) -> str:
@@ -95,7 +97,7 @@ class Scale:
         most = number(float(f"{self.most:.3g}"))
         if self.signed:
             return f"d c b a below zero, A B C D above, both up to {most}; . nearly 0"
-        return f"1 .. 9: ninths of {most}; . less"
+        return f"1 .. 9: so many ninths of {most}, or more; . less"
 
 
 def largest(values: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.float64]:

@@ -77,7 +77,7 @@ class ExpertLoad:
     def _lines(self, options: ConsoleOptions) -> Iterator[Text]:
         """MaxVio and the outermost biases, each a sparkline between its first and its last value."""
         vio = self.max_violation
-        room = max(min(options.max_width - 50, MOST_STEPS), 8)
+        room = max(min(options.max_width - 52, MOST_STEPS), 8)
         low = int(vio.argmin())
         yield self._spark("MaxVio", vio, room, f"lowest {vio[low]:.2f} at step {self.first + low}", options)
         if self.bias is None:

@@ -1,8 +1,9 @@
 """A matrix as numbers if it is small, as a heat map if it is not, with labels of rows and columns.
 
-Up to 16 x 16 every number is printed, times a power of ten that stands above them. Larger ones become a cell
-a value, or a cell a block of values whose largest in magnitude is shown. With colour and many rows half
-blocks show two rows in one line; otherwise a character says what the colour says.
+Up to 16 x 16 every number is printed, times a power of ten that stands above them, if two parts below each
+other have room for that. Larger ones become a cell a value, or a cell a block of values whose largest in
+magnitude is shown. With colour and many rows half blocks show two rows in one line; otherwise a character
+says what the colour says.
 
 Does: lay out one matrix. Does not: pick one from an array of more axes (`minidsv3.show.value`).
 
@@ -31,7 +32,7 @@ from minidsv3.show.numbers import shape
 __all__ = ["Axis", "HeatMap", "demo"]
 
 FEW, MOST_ROWS, MOST_SAID = 16, 24, 12  # printed as numbers; lines of a map; rows told in words
-WIDEST = 128  # columns of a map
+WIDEST, PARTS = 128, 2  # columns of a map; parts below each other that a table of numbers may take
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class HeatMap:
         return np.atleast_2d(np.asarray(self.values, dtype=np.float64))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        few = self.numbers if self.numbers is not None else max(self.matrix.shape) <= FEW
+        few = self.numbers
+        if few is None:
+            few = max(self.matrix.shape) <= FEW and self._beside(options) * PARTS >= self.matrix.shape[1]
         yield from self._numbers(options) if few else self._map(console, options)
 
     def _head(self, note: str = "") -> Text:
@@ -76,12 +79,10 @@ class HeatMap:
         """Every number, in parts below each other if their columns do not fit beside each other."""
         power, texts = printed(self.matrix)
         yield self._head(f"  times 10^{power}" if power else "")
-        names = self._names(len(texts), options)
-        wide = max([len(text) for row in texts for text in row], default=1) + 2
-        each = max((options.max_width - len(names[0])) // wide, 1)
+        names, wide = self._names(len(texts), options), _widest(texts)
+        parts = -(-self.matrix.shape[1] // self._beside(options))
         top = np.abs(np.nan_to_num(self.matrix)).max(initial=0.0)
-        for start in range(0, self.matrix.shape[1], each):
-            stop = min(start + each, self.matrix.shape[1])
+        for start, stop in cut(self.matrix.shape[1], parts):
             labels = [self._column(c, wide - 1, options.ascii_only) for c in range(start, stop)]
             heads = "".join(f"{label:>{wide}}" for label in labels)
             yield Text(" " * len(names[0]) + heads, "dim", no_wrap=True, overflow="crop")
@@ -91,6 +92,11 @@ class HeatMap:
                     big = top and abs(self.matrix[i, j]) == top
                     line.append(f"{row[j]:>{wide}}", "bold cyan" if big else "")
                 yield line
+
+    def _beside(self, options: ConsoleOptions) -> int:
+        """How many columns of numbers fit beside each other."""
+        _, texts = printed(self.matrix)
+        return max((options.max_width - len(self._names(len(texts), options)[0])) // _widest(texts), 1)
 
     def _column(self, c: int, room: int, plain: bool) -> str:
         label = self.columns.labels[c] if c < len(self.columns.labels) else str(c)
@@ -186,6 +192,11 @@ def printed(values: NDArray[np.float64]) -> tuple[int, list[list[str]]]:
     scaled = values / 10.0**power
     digits = max(2 - int(np.floor(np.log10(most / 10.0**power))), 0) if most else 0
     return power, [[_digits(float(v), digits) for v in row] for row in scaled]
+
+
+def _widest(texts: Sequence[Sequence[str]]) -> int:
+    """Columns of the screen that a number takes, with those between two."""
+    return max([len(text) for row in texts for text in row], default=1) + 2
 
 
 def _digits(value: float, digits: int) -> str:

@@ -168,10 +168,12 @@ class OpTimeline:
     def _longest(self, options: ConsoleOptions) -> RenderResult:
         """The ops that took longest, all their lines together."""
         wide, rows = options.max_width >= WIDE, []
+        several = len(self.bill.by_phase) > 1
         for op in self.bill.by_op[: self.longest]:
             work = {"FLOPs": flops(op.flops), "bytes": size(op.memory_bytes)} if wide else {}
+            phase = {"phase": op.phase} if several else {}
             times = {"time": duration(op.seconds), "share": percent(op.share)}
-            rows.append({"longest ops": op.name, "part": op.part, **work, **times})
+            rows.append({"longest ops": op.name, "part": op.part, **phase, **work, **times})
         yield from legend(rows, (), options, right=("FLOPs", "bytes", "time", "share"))
 
     def describe(self) -> str:

@@ -114,7 +114,7 @@ class RouterCard:
             line = Text(f"{g:>3}   ", "dim" if self._left_out(g) else "", no_wrap=True, overflow="crop")
             for e, value in enumerate(row, g * size):
                 mark = self._mark(e)
-                line.append(f"{value:<6.3g}".rstrip().ljust(6) + f"{mark or ' '} ", "bold" if mark else "")
+                line.append(f"{value:<6.3f}{mark or ' '} ", "bold" if mark else "")
             yield line.append(self._margin(g))
 
     def _strip(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:

@@ -76,7 +76,7 @@ def picture_of(
     if x.dtype.kind == "c":
         x = np.stack([x.real, x.imag])  # [2, ...]
         named = ("part", *named) if named else ()
-    if x.dtype.kind in "bui" and x.size > 1:
+    if (x.dtype.kind in "bui" and x.size > 1) or not x.size:
         return Ids(x, title, named)
     if op and (special := _of_op(x, op, title, chosen, labels)):
         return special
@@ -119,14 +119,16 @@ def _place(at: Mapping[str, int], name: str, size: int) -> int | None:
 def _picked(x: Array, axes: tuple[str, ...], at: Mapping[str, int]) -> tuple[Array, tuple[str, ...], str]:
     """The part of an array that `at` asks for, at most a matrix; its axes; what was picked, in words."""
     names = list(axes or (f"axis {i}" for i in range(x.ndim)))
-    said: list[str] = []
+    asked = {name: _place(at, name, size) for name, size in zip(names, x.shape, strict=True)}
+    spare = x.ndim - 2 - sum(place is not None for place in asked.values())
+    said = []
     for name in list(names):
-        i, size = names.index(name), x.shape[names.index(name)]
-        place = _place(at, name, size)
-        if place is None and x.ndim > 2 and i == 0:
-            place = 0  # the first of what nobody asked for
+        place, i = asked[name], names.index(name)
+        if place is None and spare > 0:
+            place, spare = 0, spare - 1  # the first of what nobody asked for
         if place is not None:
-            x, said = x.take(place, axis=i), [*said, *([f"{name} {place}"] if size > 1 else [])]
+            said += [f"{name} {place}"] if x.shape[i] > 1 else []
+            x = x.take(place, axis=i)
             names.pop(i)
     return x, tuple(names) if axes else (), ", ".join(said)
 
@@ -163,13 +165,15 @@ class Ids:
     @property
     def _about(self) -> str:
         x = np.asarray(self.values)
+        if not x.size:
+            return f"{shape(x.shape)}, empty"
         if x.dtype.kind == "b":
             return f"{shape(x.shape)}, {count(int(x.sum()))} of {count(x.size)} true"
         return f"{shape(x.shape)}, whole numbers {x.min()} .. {x.max()}"
 
     def _rows(self) -> Iterator[str]:
         x = np.asarray(self.values)
-        rows = x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+        rows = x.reshape(-1, x.shape[-1]) if x.size else x[:0]
         name = self.axes[0] if len(self.axes) == 2 else "row"
         for i, row in enumerate(rows[:MOST_IDS]):
             more = f" and {len(row) - 64} more" if len(row) > 64 else ""
