@@ -31,7 +31,7 @@ print(f"{plain / latent:.1f} times less to keep, and to read again for every tok
 # The heads below have V3's real widths. There are 4 of them instead of 128, and the input is narrower, so
 # that a cell takes milliseconds. Weights are random: shapes, arithmetic and costs do not mind.
 
-# %% Down to the latent  eq="1" show="heat_map:c_KV" fast=true
+# %% Down to the latent  eq="1" show="vector_strip:c_KV[token=0]" fast=true
 rng = np.random.default_rng(5)
 T, D, H = 48, 256, 4
 
@@ -53,7 +53,7 @@ print(f"h {h.shape} -> c_KV {c_KV.shape}: all that {H} heads will know of the to
 # Each head has its own `W_UK` and `W_UV`. They unfold the latent to that head's key and value. So heads do
 # differ, although they all drink from one vector: different matrices, same source.
 
-# %% Up to keys and values  eq="2" show="heat_map:k_C[head=0]"
+# %% Up to keys and values  eq="2"
 W_UK, W_UV = normal(H, d_h, d_c), normal(H, d_v, d_c)  # [H, d_h, d_c], [H, d_v, d_c]
 
 
@@ -132,7 +132,7 @@ print(f"o {o_naive.shape}; rows of p sum to 1: {bool(np.allclose(p.sum(axis=2), 
 # It is the same algebra, only with the brackets elsewhere. Will the results be equal to the last bit?
 
 
-# %% The absorbed way  eq="10" show="heat_map:o_absorbed[head=0]"
+# %% The absorbed way  eq="10"
 def absorbed(machine, q_C, q_R, c_KV, k_R, first=0):
     """As `naive`; reads d_c + d_R numbers of each cached token."""
     T, S = q_C.shape[1], len(c_KV)
@@ -192,24 +192,27 @@ print(f"3 scale 1/sqrt({d_c} + {d_R}): the output is off by {np.linalg.norm(o_wr
 # of it. Which way is cheaper in which? The trace has counted every product; two bytes a number, as V3 serves.
 
 
-# %% Prefill and decode, from the trace
-def cost(way, queries):
-    """MFLOP, MB and microseconds on an H800 of a way's ops."""
+# %% Prefill and decode, from the trace  show="op_timeline:decode" fast=true
+def traced(way, queries):
+    """The rows of a way's ops, the last so many tokens asking."""
     machine = Machine(precision="bf16", trace=True)
     way(machine, q_C[:, -queries:], q_R[:, -queries:], c_KV, k_R, T - queries)
-    moved = sum(machine.trace.bytes.values()) / 1e6
-    return machine.trace.matrix_flops / 1e6, moved, bill(machine.trace, h800).total.seconds * 1e6
+    return machine.trace
 
 
 h800 = load_hardware("h800")
 for phase, queries in (("prefill", T), ("decode", 1)):
     for way in (naive, absorbed):
-        mflop, moved, time = cost(way, queries)
-        print(f"{phase:8} {way.__name__:9}{mflop:6.1f} MFLOP {moved:5.2f} MB {time:5.2f} us on an H800")
+        rows = traced(way, queries)
+        mflop, mb = rows.matrix_flops / 1e6, sum(rows.bytes.values()) / 1e6
+        time = bill(rows, h800).total.seconds * 1e6
+        print(f"{phase:8} {way.__name__:9}{mflop:6.1f} MFLOP {mb:5.2f} MB {time:5.2f} us on an H800")
+decode = rows  # the last: absorbed
 
 # %% [markdown] The same at V3's size
 # A laptop does not run 128 heads over 4,096 tokens in 61 layers, but the formulas behind the bill do; tests
-# hold them equal to the trace. Decoding one token: by how much does absorbing win now?
+# hold them equal to the trace. Attention of all layers, decoding one token: by how much does absorbing win?
+# (Both ways drawn to scale: `minidsv3 show absorption`.)
 
 # %% One token, 4,095 behind it
 from minidsv3.cost.closed_form import decode_absorbed_work, decode_naive_work
