@@ -3,6 +3,7 @@
 Prints the time and the most memory that the command and everything below it held together.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -32,21 +33,25 @@ def command(*words):
     return [sys.executable, "-c", code, "class", *map(str, words)]
 
 
-def held_below(pid):
-    """Bytes of memory that a process and all below it hold."""
-    parents, pages = {}, {}
+def parents_of():
+    """Process -> its parent, of all that there are."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
-            try:
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                pages[int(entry.name)] = int((entry / "statm").read_text().split()[1])
-            except OSError:  # it has just ended
-                continue
-            parents[int(entry.name)] = int(stat[1])
-    below = {pid}
+            with contextlib.suppress(OSError):  # it has just ended
+                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def held_below(pid):
+    """Bytes of memory that a process and all below it hold."""
+    parents, below, pages = parents_of(), {pid}, 0
     while more := {child for child, parent in parents.items() if parent in below} - below:
         below |= more
-    return sum(pages.get(one, 0) for one in below) * os.sysconf("SC_PAGE_SIZE")
+    for one in below:
+        with contextlib.suppress(OSError):
+            pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def measured(words):
@@ -148,8 +153,12 @@ def test_a_killed_run_goes_on_where_it_was(begun, tmp_path):
     journal, until = home / "journal.jsonl", time.monotonic() + 60
     while time.monotonic() < until and rows_in(journal) < 4:
         time.sleep(0.05)
+    below = [pid for pid, parent in parents_of().items() if parent == process.pid]
     process.send_signal(signal.SIGKILL)
     process.wait()
+    time.sleep(2)
+    assert len(below) >= 2
+    assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]
     kept = rows_in(journal)
     assert 4 <= kept < 12
     assert not report.exists()

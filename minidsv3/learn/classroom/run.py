@@ -6,7 +6,7 @@ the points, nobody's grades would mean anything, and it is said instead.
 The journal and the counterexamples go to the folder of the key. A run that was killed goes on by itself where
 it stopped, and a run after it grades only what was handed in or changed since; a change of the key, of the
 package's checks or of the limits grades everything anew. Without a key, what the students see is graded:
-every exercise that somebody handed in, at the numbers that `minidsv3 check` draws, all weights 1.
+every exercise that somebody began, at the numbers that `minidsv3 check` draws, all weights 1.
 
 Does: find, check, go through. Does not: print.
 
@@ -29,8 +29,8 @@ from minidsv3.learn.classroom.grades import grades
 from minidsv3.learn.classroom.grading import LIMITS, solved
 from minidsv3.learn.classroom.journal import Journal
 from minidsv3.learn.classroom.key import KEY, ExerciseKey, Key, read_key
-from minidsv3.learn.classroom.submission import Submission, hand_in, submissions_in
-from minidsv3.learn.exercises import lessons
+from minidsv3.learn.classroom.submission import Handed, Submission, hand_in, submissions_in
+from minidsv3.learn.exercises import Lesson, lessons
 from minidsv3.learn.result import Outcome
 from minidsv3.learn.session import Limits
 
@@ -72,9 +72,14 @@ def plan(submissions: Path, key: Path | None = None, besides: Collection[Path] =
     there = [
         one
         for one in open_key.exercises
-        if any(hand_in(submission, one.lesson).status != "missing" for submission in handed_in)
+        if any(_attempted(hand_in(submission, one.lesson), one.lesson) for submission in handed_in)
     ]
     return Plan(handed_in, replace(open_key, exercises=tuple(there) or open_key.exercises), None)
+
+
+def _attempted(handed: Handed, lesson: Lesson) -> bool:
+    """Whether a file defines a function of the exercise."""
+    return any(f"def {name}(" in (handed.source or "") for name in lesson.functions)
 
 
 def grade_class(

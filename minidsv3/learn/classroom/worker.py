@@ -5,8 +5,8 @@ arrays, the solution to compare with) is here and not in the process that holds 
 that dies, whatever killed it, is an exception there; a fresh one takes its place.
 
 The worker is started isolated (`-I`): the folder in which the command was given, perhaps one full of
-submissions, is not searched for modules. It ends when its pipe does, so it does not outlive its parent by
-more than one submission.
+submissions, is not searched for modules. It does not outlive its parent, however that ended: it looks every
+half second whether the parent is still there.
 
 Does: start, ask, wait up to a limit, end. Does not: decide what is asked next (`batch`).
 
@@ -24,7 +24,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Timer
+from threading import Thread, Timer
+from time import sleep
 from typing import Any
 
 from minidsv3.learn.classroom.key import key_from_toml
@@ -37,6 +38,8 @@ SERVE = (
     "import sys; sys.path.insert(0, sys.argv[1]); from minidsv3.learn.classroom.worker import serve; serve()"
 )
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+LOOK_SECONDS = 0.5
 
 
 class Died(Exception):
@@ -119,6 +122,7 @@ class Worker:
 
 def serve() -> None:
     """Grade what comes in on stdin until it closes; only rows go out on what was stdout."""
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # whatever prints does not disturb
     from minidsv3.learn.classroom.grading import Grader
@@ -132,3 +136,10 @@ def serve() -> None:
             row = grader.grade(asked["id"], asked["student"], [Handed(**one) for one in asked["handed"]])
             answers.write((json.dumps(row) + "\n").encode())
             answers.flush()
+
+
+def _end_with(parent: int) -> None:
+    """End this process, and with it the sandbox under it, once its parent is another."""
+    while os.getppid() == parent:
+        sleep(LOOK_SECONDS)
+    os._exit(1)
