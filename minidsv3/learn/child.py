@@ -41,8 +41,12 @@ MOST_WORK: Any = 1000  # of comparing two strided arrays
 Table = dict[str, Any]
 
 
-def serve(channel: int, limits: Mapping[str, Any]) -> NoReturn:
-    """Answer requests until the other side is gone; then leave, whatever runs on beside."""
+def serve(channel: int, limits: Mapping[str, Any], answers: int | None = None) -> NoReturn:
+    """Answer requests until the other side is gone; then leave, whatever runs on beside.
+
+    answers: where they go, if not to the channel that the requests come from
+    """
+    back = channel if answers is None else answers
     read, write, leave, getpid = os.read, os.write, os._exit, os.getpid
     me = getpid()
     names: Table = {}
@@ -58,7 +62,7 @@ def serve(channel: int, limits: Mapping[str, Any]) -> NoReturn:
             body = _packed(said)
             data = memoryview(HEADER.pack(nonce, number, len(body)) + body)
             while data:
-                data = data[write(channel, data) :]
+                data = data[write(back, data) :]
     finally:
         leave(0)
 

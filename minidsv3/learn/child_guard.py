@@ -13,7 +13,7 @@ Does: fork, wait, kill. Does not: run a line of the student's.
     >>> told(9, 1.25, None) == {"code": -9, "cpu": 1.25, "why": None}
     True
 
-Next: minidsv3.learn.session
+Next: minidsv3.learn.child_alone
 """
 
 import contextlib
@@ -37,15 +37,20 @@ Table = dict[str, Any]
 
 
 def nursery() -> NoReturn:
-    """What the warm process runs; `sys.argv[2]` is its end of the socket, "plain" may follow."""
+    """What the warm process runs; `sys.argv[2]` is its end of the socket, how many walls follows."""
     control, said = socket.socket(fileno=int(sys.argv[2])), sys.argv[3:]
     sys.argv = [""]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    folder = str(Path.cwd())
     held = child_spaces.enclose(plain="plain" in said)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        data, descriptors, _, _ = socket.recv_fds(control, 65536, 3)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(control, 65536, 3)
+        except ConnectionError:
+            data, descriptors = b"", []
         if not data:
+            child_spaces.remove_folder(folder, held)
             os._exit(0)
         if child_spaces.fork_alone(held) == 0:
             try:

@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -27,7 +28,17 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-__all__ = ["STRANGERS", "a_user", "adopt", "enclose", "fork_alone", "own_folder", "pointer", "system"]
+__all__ = [
+    "STRANGERS",
+    "a_user",
+    "adopt",
+    "enclose",
+    "fork_alone",
+    "own_folder",
+    "pointer",
+    "remove_folder",
+    "system",
+]
 
 NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 RDONLY, NOSUID, NODEV, REC, PRIVATE = 1, 2, 4, 0x4000, 0x40000  # of mount(2)
@@ -126,15 +137,28 @@ def _wait_for(pid: int) -> NoReturn:
 
 def _read_only() -> set[str]:
     """Make every file read-only here; "files" if that holds."""
-    attributes = np.array([RDONLY, 0, 0, 0], np.uint64)  # to set, to clear, propagation, user namespace
     try:
         system("mount", None, b"/", None, REC | PRIVATE, None)
         with contextlib.suppress(OSError):
             system("mount", b"proc", b"/proc", b"proc", 0, None)
-        system("syscall", MOUNT_SETATTR, HERE, b"/", RECURSIVE, pointer(attributes), attributes.nbytes)
+        _set_everywhere(RDONLY, 0)
     except OSError:
         return set()
     return {"files"}
+
+
+def _set_everywhere(these: int, not_these: int) -> None:
+    """Set and clear attributes of all mounts."""
+    attributes = np.array([these, not_these, 0, 0], np.uint64)
+    system("syscall", MOUNT_SETATTR, HERE, b"/", RECURSIVE, pointer(attributes), attributes.nbytes)
+
+
+def remove_folder(folder: str, held: set[str]) -> None:
+    """At the very end: the folder of all sessions, for a checker that was killed and cannot."""
+    with contextlib.suppress(OSError):
+        if "files" in held:
+            _set_everywhere(0, RDONLY)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def fork_alone(held: set[str]) -> int:

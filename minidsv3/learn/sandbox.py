@@ -75,10 +75,9 @@ def in_words(status: Mapping[str, Any], limits: Limits) -> str:
         return f"started more than {limits.processes} processes"
     if why == "memory":
         return f"ran out of memory (limit {limits.memory_mib} MiB)"
-    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= limits.cpu_seconds):
+    name = next((known.name for known in signal.Signals if known == -code), str(-code))
+    if name == "SIGXCPU" or (name == "SIGKILL" and cpu >= limits.cpu_seconds):
         return f"used {limits.cpu_seconds} s of CPU"
-    if code == -signal.SIGKILL:
+    if name == "SIGKILL":
         return "was killed"
-    if code < 0:
-        return f"crashed ({signal.Signals(-code).name})"
-    return "left before it answered"
+    return f"crashed ({name})" if code < 0 else "left before it answered"

@@ -10,7 +10,7 @@ import pytest
 
 from minidsv3.learn import session as sessions
 from minidsv3.learn.sandbox import ALWAYS, WALLS, Limits, in_words
-from minidsv3.learn.session import Ended, Lost, Other, Warm
+from minidsv3.learn.session import Ended, Lost, Other, Session, Warm
 
 X = np.array([[1.0, -2.0]], np.float32)
 SHORT = Limits(wall_seconds=1.0, cpu_seconds=1)
@@ -217,6 +217,23 @@ def running(mark: str) -> list[int]:
     return found
 
 
+@pytest.mark.parametrize("walls", ["plain", "none"])
+def test_systems_that_allow_less_have_sessions_too(walls: str) -> None:
+    source = "import os, time\ndef f(x):\n    print(os.getcwd())\n    return x + x\n"
+    ends = "def loop(x):\n    time.sleep(60)\ndef leave(x):\n    os._exit(0)\n"
+    with Warm(walls) as warm:
+        with warm.open(source + ends, SHORT) as session:
+            assert {*ALWAYS} <= {*session.held} <= {*WALLS}
+            answer = session.call("f", {"x": X})
+            np.testing.assert_array_equal(answer.value, X + X)
+            assert Path(answer.printed.strip()).is_dir()
+            with pytest.raises(Ended, match="ran longer than 1 s"):
+                session.call("loop", {"x": X})
+        with warm.open(source + ends) as session, pytest.raises(Ended, match="left before it answered"):
+            session.call("leave", {"x": X})
+    assert not Path(answer.printed.strip()).exists()
+
+
 # ---- the warm process -------------------------------------------------------------------------------------
 
 
@@ -234,11 +251,16 @@ def test_a_warm_process_that_died_is_replaced() -> None:
         warm._process.kill()
         warm._process.wait()
         with pytest.raises(Lost, match="was killed, and its guard with it"):
-            for _ in range(100):  # the end of one reaches the others a moment later
-                before.call("f", {"x": 1})
-                time.sleep(0.02)
+            call_until_it_ends(before)
         with warm.open("def f(x):\n    return x\n") as session:
             assert session.call("f", {"x": 2}).value == 2
+
+
+def call_until_it_ends(session: Session) -> None:
+    """The end of one process reaches the others a moment later."""
+    for _ in range(100):
+        session.call("f", {"x": 1})
+        time.sleep(0.02)
 
 
 def test_a_warm_process_leaves_nothing() -> None:

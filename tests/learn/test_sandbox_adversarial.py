@@ -139,7 +139,7 @@ def test_it_fails_without_spaces_and_users_of_its_own_too() -> None:
     """As on a system that allows neither; root does not try there what is aimed at other processes."""
     found = [one for one in SET if os.geteuid() or "signals" not in one.needs]
     before = litter()
-    with Warm(plain=True) as warm:
+    with Warm("plain") as warm:
         runs = run_all(warm, found)
     assert litter() == before
     assert len(runs) >= 40
