@@ -168,7 +168,7 @@ def progress_line(done: int, total: int, kept: int, seconds: float, bar: Any = N
     """One report.
 
     >>> progress_line(50, 200, 10, 20.0)
-    'graded 50 of 200 (10 from before), 1 min 15 s left'
+    'graded 50 of 200 (10 from before), 75 s left'
     """
     from minidsv3.show.numbers import duration
 

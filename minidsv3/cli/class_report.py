@@ -90,6 +90,8 @@ def _bar(share: float, room: int, plain: bool) -> str:
 def _histogram(spread: list[int], width: int, plain: bool) -> Iterator[str]:
     """How many marks in each tenth; in words only the tenths that somebody is in."""
     highest = max(*spread, 1)
+    if width:
+        yield f"  {'mark':>9}  students"
     for i, count in enumerate(spread):
         tenth = f"{10 * i} to {10 * (i + 1)}"
         if width:

@@ -66,6 +66,7 @@ def a_class():
         "schema": "minidsv3.grades/1",
         "minidsv3": "0.1.0",
         "anonymous": False,
+        "limits_held": ["wall time"],
         "exercises": [about],
         "submissions": [
             {
@@ -90,6 +91,7 @@ def grades_file(tmp_path):
 
 REPORT = """\
 11 submissions, 5 passed everything; marks from 0 to 100, median 50
+       mark  students
     0 to 10     2  ################
    10 to 20     0
    20 to 30     0

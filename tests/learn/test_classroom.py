@@ -318,6 +318,7 @@ def test_every_field_is_documented(graded):
             return {at}
         return {path for name, one in value.items() for path in paths(one, f"{at}.{name}" if at else name)}
 
+    assert "wall time" in graded["limits_held"]
     assert paths(graded, "") - set(FIELDS) == {"submissions[].exercises[].counterexample"} - set(FIELDS)
     assert set(FIELDS) <= paths(graded, "")
 

@@ -23,7 +23,7 @@ import csv
 import io
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ FIELDS = {
     "schema": f"`{SCHEMA}`",
     "minidsv3": "the version that graded",
     "anonymous": "whether names were left out",
+    "limits_held[]": "a limit of the sandbox that held on this system; others do not exist there",
     "exercises[].exercise": "its number",
     "exercises[].title": "its title",
     "exercises[].weight": "of the exercise in the mark",
@@ -86,14 +87,17 @@ Row = dict[str, Any]
 About = Mapping[tuple[str, str], tuple[str, str]]  # exercise, property -> stage, sentence
 
 
-def grades(key: Key, about: About, graded: Iterable[Graded], anonymous: bool) -> Row:
-    """The table of a class. about: stage and sentence of each property."""
+def grades(
+    key: Key, about: About, graded: Iterable[Graded], anonymous: bool, held: Sequence[str] = ()
+) -> Row:
+    """The table of a class. about: stage and sentence of each property  held: limits of the sandbox."""
     rows = [_submission(key, one, anonymous) for one in graded]
     by_name = sorted(rows, key=lambda row: row["id"] if anonymous else (row["student"], row["id"]))
     return {
         "schema": SCHEMA,
         "minidsv3": __version__,
         "anonymous": anonymous,
+        "limits_held": list(held),
         "exercises": [_exercise(one, about) for one in key.exercises],
         "submissions": by_name,
     }

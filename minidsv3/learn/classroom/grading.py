@@ -34,7 +34,7 @@ from minidsv3.learn.classroom.submission import Handed, printable
 from minidsv3.learn.result import CheckResult, Outcome, pack
 from minidsv3.learn.session import Limits, Warm
 
-__all__ = ["LIMITS", "Grader", "refused", "solved"]
+__all__ = ["LIMITS", "Grader", "limits_held", "refused", "solved"]
 
 LIMITS = Limits()  # those of the student's own check: what passed at home is not stopped here
 COUNTEREXAMPLES = "counterexamples"  # folder in that of the key
@@ -116,7 +116,7 @@ def solved(by: ExerciseKey, limits: Limits) -> dict[str, Outcome]:
     ValueError if it does not, or if the key gives points for what is no property: a class must not be graded
     with such a key.
     """
-    outcomes = {one.name: one for one in _solution(by.exercise, by.seed, by.larger, limits)}
+    outcomes = {one.name: one for one in _solution(by.exercise, by.seed, by.larger, limits).outcomes}
     for name in by.points:
         if name not in outcomes:
             known = near(name, [one.name for one in outcomes.values() if one.points])
@@ -132,11 +132,16 @@ def solved(by: ExerciseKey, limits: Limits) -> dict[str, Outcome]:
     return {name: outcome for name, outcome in outcomes.items() if outcome.points or name in by.points}
 
 
+def limits_held(by: ExerciseKey, limits: Limits) -> tuple[str, ...]:
+    """Which limits hold on this system, in words; fewer where it has no means for them."""
+    return _solution(by.exercise, by.seed, by.larger, limits).limits_held
+
+
 @cache
-def _solution(exercise: str, seed: int, larger: int, limits: Limits) -> tuple[Outcome, ...]:
+def _solution(exercise: str, seed: int, larger: int, limits: Limits) -> CheckResult:
     """How the solution does, once for all that ask."""
     by = ExerciseKey(exercise, seed, larger, 1, {})
-    return checked(by, by.lesson.solution, limits).outcomes
+    return checked(by, by.lesson.solution, limits)
 
 
 def refused(handed: Iterable[Handed], points: Points, problem: str = "") -> Row:

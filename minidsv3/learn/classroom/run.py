@@ -26,7 +26,7 @@ from typing import Any
 from minidsv3 import __version__
 from minidsv3.learn.classroom.batch import Batch, Graded, default_jobs, digest_of
 from minidsv3.learn.classroom.grades import grades
-from minidsv3.learn.classroom.grading import LIMITS, solved
+from minidsv3.learn.classroom.grading import LIMITS, limits_held, solved
 from minidsv3.learn.classroom.journal import Journal
 from minidsv3.learn.classroom.key import KEY, ExerciseKey, Key, read_key
 from minidsv3.learn.classroom.submission import Handed, Submission, hand_in, submissions_in
@@ -112,7 +112,7 @@ def grade_class(
             graded.append(one)
             say(len(graded), total, one)
     about = {(id, name): (o.stage, o.sentence) for id, all_of in found.items() for name, o in all_of.items()}
-    return grades(key, about, graded, anonymous)
+    return grades(key, about, graded, anonymous, limits_held(key.exercises[0], limits))
 
 
 def _with_points(key: Key, found: dict[str, dict[str, Outcome]]) -> Key:
