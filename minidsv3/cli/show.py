@@ -121,21 +121,18 @@ def main(args: argparse.Namespace) -> int:
 def present(args: argparse.Namespace, title: str, picture: "RenderableType", table: Mapping[str, Any]) -> int:
     """Print the picture, write it to `--svg`, or print the table as JSON.
 
-    A picture that has `describe()` is told in words where MINIDSV3_SCREEN_READER asks for that, and in the
-    SVG's description.
+    It is told in words where MINIDSV3_SCREEN_READER asks for that, and in the SVG's description.
     """
-    from minidsv3.cli.terminal import print_json, reads_aloud, results, talk
+    from minidsv3.cli.terminal import print_json, print_picture, talk
+    from minidsv3.show.forms import in_words
 
-    words: str = picture.describe() if hasattr(picture, "describe") else ""
     if args.svg:
-        _write_svg(args.svg, picture, title, words)
+        _write_svg(args.svg, picture, title, in_words(picture))
         talk().print(f"left in {args.svg}")
     if args.json:
         print_json({"schema": f"minidsv3.show.{title.split()[0]}/1"} | _finite(dict(table)))
-    elif words and reads_aloud():
-        results().print(words)
     elif not args.svg:
-        results().print(picture)
+        print_picture(picture)
     return 0
 
 

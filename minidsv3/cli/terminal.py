@@ -17,13 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
-from minidsv3.show.forms import protected
+from minidsv3.show.forms import in_words, protected
 
 FILE_COLUMNS = 120  # of a table in a file or a pipe
 
-__all__ = ["draws_in_place", "print_json", "reads_aloud", "results", "talk", "word"]
+__all__ = ["draws_in_place", "print_json", "print_picture", "reads_aloud", "results", "talk", "word"]
 
 
 def results() -> Console:
@@ -56,6 +56,11 @@ def draws_in_place(console: Console) -> bool:
 def reads_aloud() -> bool:
     """Whether a screen reader reads what is printed: words are then better than pictures."""
     return os.environ.get("MINIDSV3_SCREEN_READER", "") not in ("", "0")
+
+
+def print_picture(picture: RenderableType) -> None:
+    """A picture on stdout; where a screen reader reads that, in words, a record a line."""
+    results().print(in_words(picture) if reads_aloud() else picture)
 
 
 def word(path: Path) -> str:

@@ -194,9 +194,7 @@ def _beside(left: list[Text], right: list[Text], width: int) -> Iterator[Text]:
     for lines in (left, right):
         lines[-1:-1] = [Text()] * (tall - len(lines))
     for one, other in zip(left, right, strict=True):
-        line = one.copy()
-        line.pad_right(width - len(one))
-        yield line.append_text(other)
+        yield Text(no_wrap=True).append_text(one).append(" " * (width - len(one))).append_text(other)
 
 
 def _named(array: Array) -> str:
@@ -289,7 +287,7 @@ class _Frame:
 
     def panel(self, path: Path) -> Iterator[Text]:
         """One way, from top to bottom."""
-        yield Text(path.name, "bold cyan").append(f"  {path.says}", "default")
+        yield Text().append(path.name, "bold cyan").append(f"  {path.says}")
         yield from self._framed()
         for stage in path.stages:
             yield from self._step(stage)
@@ -308,7 +306,7 @@ class _Frame:
         told, held = f"{_named(self.cache)}, cached", size(self.cache.bytes)
         inside = [f"{told:{self.width - 4 - len(held)}}{held}", *self._block(self.cache)]
         for i, row in enumerate(inside):
-            line = Text(f"{side} ", FRAME, no_wrap=True)
+            line = Text(no_wrap=True).append(f"{side} ", FRAME)
             line.append(f"{row:{self.width - 4}}", "bold" if i == 0 else FRAME)
             yield line.append(f" {side}", FRAME)
         yield Text(corners[2] + across * (self.width - 2) + corners[3], FRAME)

@@ -80,12 +80,11 @@ class FimSpans:
         room = min(width, WIDEST) - EDGE
         characters = sum(map(len, self.psm))
         said = f"  {counted(characters, 'character')}, {counted(sum(self.tokens), 'token')}"
-        yield Text("as it was written", "bold cyan").append(said, "default")
+        yield Text().append("as it was written", "bold cyan").append(said)
         yield self._drawn(self.stripe(room - len(self.markers)), plain)
         yield Text()
-        yield Text("as the model sees it", "bold cyan").append(
-            f"  {counted(self.length, 'token')}", "default"
-        )
+        said = f"  {counted(self.length, 'token')}"
+        yield Text().append("as the model sees it", "bold cyan").append(said)
         turned = self.stripe(room, turned=True)
         yield self._drawn(turned, plain)
         yield from self._pointed(turned)
@@ -116,13 +115,15 @@ class FimSpans:
         def marker() -> Text:
             spelled, token = next(marks)
             name = visible((spelled.translate(TWINS) if plain else spelled).encode(), plain)
-            return Text(f"  {'^' if plain else '▲'} {name}", "bold", no_wrap=True).append(
-                f"  id {token}", "dim"
+            return (
+                Text(no_wrap=True)
+                .append(f"  {'^' if plain else '▲'} {name}", "bold")
+                .append(f"  id {token}", "dim")
             )
 
         yield marker()
         for (letter, name), part, tokens in zip(NAMES.items(), self.psm, self.tokens, strict=True):
-            line = Text(f"  {letter} ", STYLES[letter], no_wrap=True, overflow="crop")
+            line = Text(no_wrap=True, overflow="crop").append(f"  {letter} ", STYLES[letter])
             line.append(f"{name:8}", "bold").append(
                 f"{counted(tokens, 'token'):>12}  ".ljust(HEAD - 12), "dim"
             )

@@ -95,18 +95,14 @@ class MergeTheatre:
         if self.merges:
             pieces, size = self.corpus
             said = f"{counted(pieces, 'different piece')}, {counted(size, 'byte')}"
-            yield Text("learning", "bold cyan").append(
-                f"  {said}, the pair seen most often joins\n", "default"
-            )
+            yield _title("learning", f"{said}, the pair seen most often joins\n")
             for number, merge in enumerate(self.merges, 1):
                 yield from self._act(number, merge, plain, options.max_width)
             yield Text()
         ids = [token for piece in self.pieces for token in piece.ids]
-        size = len(self.spoken.encode())
-        yield Text("encoding", "bold cyan").append(
-            f"  {counted(size, 'byte')}, {counted(len(self.pieces), 'piece')}, {counted(len(ids), 'token')}",
-            "default",
-        )
+        spoken = counted(len(self.spoken.encode()), "byte")
+        made = f"{counted(len(self.pieces), 'piece')}, {counted(len(ids), 'token')}"
+        yield _title("encoding", f"{spoken}, {made}")
         for piece in self.pieces[:MOST_PIECES]:
             yield from self._piece(piece, plain, options.max_width)
         if len(self.pieces) > MOST_PIECES:
@@ -120,7 +116,7 @@ class MergeTheatre:
     def _act(self, number: int, merge: Merge, plain: bool, width: int) -> Iterator[Text]:
         """A merge: its pair and count, those that came near, the pieces that changed."""
         a, b = (visible(part, plain) for part in merge.pair)
-        line = Text(f"{f'#{number}':>5}    ", "dim", no_wrap=True, overflow="crop")
+        line = _head(f"#{number}")
         line.append(f"{f'{a} + {b}':{self._wide(plain)}}", "bold").append(
             f"  x {count(merge.times):4}", "bold green"
         )
@@ -144,10 +140,10 @@ class MergeTheatre:
         """From bytes to ids, a line a merge."""
         yield Text()
         if not piece.text.isascii():
-            yield Text(f"{'text':>5}    ", "dim").append(_spelled(piece.text, plain), "default")
+            yield _head("text").append(_spelled(piece.text, plain))
         for tokens, rank in zip(piece.stages, (0, *piece.ranks), strict=True):
             name = f"#{rank}" if rank else "piece"
-            line = Text(f"{name:>5}    ", "dim", no_wrap=True, overflow="crop")
+            line = _head(name)
             yield line.append_text(_chips(tokens, plain))
         yield from _aligned(piece, plain, width)
 
@@ -187,6 +183,15 @@ class MergeTheatre:
 # ---- drawing ----------------------------------------------------------------------------------------------
 
 
+def _title(name: str, said: str) -> Text:
+    return Text().append(name, "bold cyan").append(f"  {said}")
+
+
+def _head(name: str) -> Text:
+    """What a line is, in front of it."""
+    return Text(no_wrap=True, overflow="crop").append(f"{name:>5}".ljust(INDENT), "dim")
+
+
 def _chips(tokens: Sequence[bytes], plain: bool) -> Text:
     """Tokens beside each other, a bar between."""
     text, bar = Text(no_wrap=True), "|" if plain else "│"
@@ -216,9 +221,9 @@ def _aligned(piece: SpokenPiece, plain: bool, width: int) -> Iterator[Text]:
         while stop < len(widths) and (stop == start or used + widths[stop] + 1 <= width):
             used, stop = used + widths[stop] + 1, stop + 1
         for name, cells in list(rows.items())[1:]:
-            line = Text(f"{name:>5}    ", "dim", no_wrap=True, overflow="crop")
+            line = _head(name)
             if name == "bytes":
-                head = Text(f"{'token':>5}    ", "dim", no_wrap=True, overflow="crop")
+                head = _head("token")
                 for i in range(start, stop):
                     head.append(bar, "dim").append(set_cell_size(rows["token"][i], widths[i]), COLOURS[i % 2])
                 yield head.append(bar, "dim")

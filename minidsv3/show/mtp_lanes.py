@@ -125,7 +125,7 @@ class Lanes:
         text, drafts = self._cells()
 
         def lane(name: str, cell: Callable[[int], tuple[str, str]]) -> Text:
-            line = Text(f"{name:{HEAD}}", "dim", no_wrap=True)
+            line = Text(no_wrap=True).append(f"{name:{HEAD}}", "dim")
             for position in range(start, stop):
                 line.append("|" if plain else "│", "dim")
                 line.append(f"{cell(position)[0]:{wide + 2}} ", cell(position)[1])

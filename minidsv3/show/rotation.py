@@ -115,7 +115,7 @@ class Rotation:
         head = Text(f"\n{'pair':>4} {'a turn in':>10}  ", "dim", no_wrap=True)
         yield head.append("".join(f"{position:>{CELL - 1}} " for position in positions).rstrip())
         for i in self.pairs():
-            line = Text(f"{i:>4} {_turn(self.radians[i]):>10}  ", "dim", no_wrap=True)
+            line = Text(no_wrap=True).append(f"{i:>4} {_turn(self.radians[i]):>10}  ", "dim")
             for position in positions:
                 degrees = self.degrees(i, position)
                 share = (1 - math.cos(math.radians(degrees))) / 2
