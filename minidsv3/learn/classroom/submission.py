@@ -35,7 +35,7 @@ from minidsv3.learn.exercises import Lesson
 __all__ = ["Handed", "Submission", "Unfit", "hand_in", "printable", "read_text", "submissions_in"]
 
 MOST_BYTES = 2**20  # of a file that is read
-MOST_TEXT = 400  # characters of anything shown
+MOST_TEXT, MOST_NAME = 400, 100  # characters of anything shown, and of a name
 MOST_COUNT = 10**6  # of hints or attempts that a progress file may claim
 ESCAPED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufffe\uffff]"
@@ -82,6 +82,10 @@ def printable(text: str, most: int = MOST_TEXT) -> str:
     return shown if len(shown) <= most else shown[: most - 2] + " …"
 
 
+def _in_a_line(name: str) -> str:
+    return printable(name, MOST_NAME).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def _escape(character: str) -> str:
     """As Python would write it; of a name that is not UTF-8 the byte that it has."""
     byte = ord(character) - 0xDC00
@@ -95,7 +99,7 @@ def submissions_in(folder: Path, key: Key, besides: Container[Path] = ()) -> lis
     names = sorted((entry.name for entry in os.scandir(folder)), key=os.fsencode)
     paths = [folder / name for name in names if not name.startswith((".", "__MACOSX"))]
     found = [
-        Submission(path, key.identity(path.name), printable(path.name, 100))
+        Submission(path, key.identity(path.name), _in_a_line(path.name))
         for path in paths
         if path.absolute() not in besides
     ]
