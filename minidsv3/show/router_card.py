@@ -153,15 +153,22 @@ class RouterCard:
         return LETTERS[min(list(self.chosen).index(e), len(LETTERS) - 1)]
 
     def _level(self, value: float) -> int:
-        low, high = self.by_group.min(), self.by_group.max()
-        return round(9 * (value - low) / (high - low)) if high > low else 0
+        low, high = self._span
+        known = high > low and np.isfinite(value)
+        return round(9 * (value - low) / (high - low)) if known else 0
+
+    @property
+    def _span(self) -> tuple[float, float]:
+        """The lowest and the highest s + b."""
+        known = self.by_group[np.isfinite(self.by_group)]
+        return (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
 
     def _legend(self, numbers: bool) -> str:
         what = "s + b" if self.bias is not None else "s"
         chosen = "letters: chosen, A the best" if self.chosen else ""
         if numbers:
             return chosen
-        low, high = self.by_group.min(), self.by_group.max()
+        low, high = self._span
         return f". to 9: {what} from {low:.3g} to {high:.3g}" + (f"; {chosen}" if chosen else "")
 
     # ---- the chosen ---------------------------------------------------------------------------------------

@@ -41,10 +41,17 @@ class TopTokens:
     rows: int = 8
 
     @property
+    def z(self) -> NDArray[np.float64]:
+        """The logits as float64.  [V]"""
+        return np.asarray(self.logits, dtype=np.float64).reshape(-1)
+
+    @property
     def shares(self) -> NDArray[np.float64]:
-        """Softmax of the logits.  [V]"""
-        z = np.asarray(self.logits, dtype=np.float64).reshape(-1)
-        e = np.exp(z - z.max())
+        """Softmax of the logits; what is no finite number has no share.  [V]"""
+        finite = np.isfinite(self.z)
+        if not finite.any():
+            return np.zeros(len(finite))
+        e = np.exp(np.where(finite, self.z, -np.inf) - self.z[finite].max())
         return np.asarray(e / e.sum())
 
     @property
@@ -57,16 +64,17 @@ class TopTokens:
         table, shares = plain_table(), self.shares
         for name in ("token", "logit", "share", ""):
             table.add_column(name, justify="right" if name in ("logit", "share") else "left", no_wrap=True)
-        z = np.asarray(self.logits, dtype=np.float64).reshape(-1)
         for i in self.best:
-            bar = Bar(float(shares[i] / shares.max()), width=16)
+            bar = Bar(float(shares[i] / max(shares.max(), 1e-300)), width=16)
             label = Text(plain_label(self._name(i), options.ascii_only), overflow="crop")
-            table.add_row(label, short(z[i]), percent(float(shares[i])), bar)
+            table.add_row(label, short(float(self.z[i])), percent(float(shares[i])), bar)
         yield table
 
     @property
     def _about(self) -> str:
-        return f"{count(len(self.shares))} tokens, entropy {short(entropy(self.shares), 2)} bits"
+        lost = int((~np.isfinite(self.z)).sum())
+        said = f"{count(len(self.z))} tokens, entropy {short(entropy(self.shares), 2)} bits"
+        return said + (f", {count(lost)} no finite numbers" if lost else "")
 
     def _name(self, i: int) -> str:
         return f"{i} {self.tokens[i]}" if i < len(self.tokens) else str(i)

@@ -173,6 +173,21 @@ def test_any_array_has_a_picture(array: np.ndarray[Any, Any], width: int) -> Non
         assert picture.describe()
 
 
+@pytest.mark.parametrize(
+    ("op", "shape"), [("mla.softmax", (2, 3, 3)), ("gate.sigmoid", (3, 64)), ("head.logits", (3, 40))]
+)
+def test_what_is_no_number_stops_no_picture(op: str, shape: tuple[int, ...]) -> None:
+    for lost in (np.nan, np.inf, -np.inf):
+        for values in (
+            np.full(shape, lost),
+            np.where(np.arange(np.prod(shape)) % 2, 0.25, lost).reshape(shape),
+        ):
+            with np.errstate(all="ignore"):
+                picture = picture_of("x", values, op=op)
+                assert len(plain_text(picture, 60)) > 20
+                assert picture.describe()
+
+
 # ---- what they say ----------------------------------------------------------------------------------------
 
 
@@ -288,7 +303,7 @@ CELLS = arrays(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(CELLS, st.data())
 def test_the_worst_cell_has_the_star(expected: np.ndarray[Any, Any], data: st.DataObject) -> None:
     place = tuple(data.draw(st.integers(0, n - 1)) for n in expected.shape)
