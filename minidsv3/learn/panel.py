@@ -15,6 +15,7 @@ Next: minidsv3.learn.checker
 """
 
 import textwrap
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ Array = np.ndarray[Any, Any]
 LINES = 22  # of a panel
 GAP = 3  # columns between two arrays
 MOST_LINES = 2  # of one fact
+MOST_FAILED = 2  # failures told; more there are only in grading
 
 
 class Block(NamedTuple):
@@ -71,12 +73,13 @@ def _outcomes(result: CheckResult, width: int) -> list[str]:
     by: dict[str, list[Outcome]] = {"passed": [], "failed": [], "skipped": []}
     for outcome in result.outcomes:
         by[outcome.status].append(outcome)
-    lines = _fold("  passed  ", ", ".join(o.name for o in by["passed"]), width) if by["passed"] else []
-    for outcome in by["failed"][:3]:
+    most = 1 if by["failed"] else MOST_LINES
+    lines = _fold("  passed  ", ", ".join(o.name for o in by["passed"]), width, most) if by["passed"] else []
+    for outcome in by["failed"][:MOST_FAILED]:
         lines += _fold("  failed  ", f"{outcome.name}: {outcome.because}", width)
     if by["skipped"]:
         names = ", ".join(o.name for o in by["skipped"])
-        lines += _fold("  skipped ", f"{names}: {by['skipped'][0].because}", width)
+        lines += _fold("  skipped ", f"{by['skipped'][0].because}: {names}", width, 1)
     return lines + (_fold("  ", result.problem, width) if result.problem else [])
 
 
@@ -90,7 +93,8 @@ def _scored(result: CheckResult, width: int) -> list[str]:
 
 
 def _card(result: CheckResult, width: int) -> list[str]:
-    return [line for text in result.card for line in _fold("", text, width)]
+    *equation, source = result.card
+    return [line for text in equation for line in _fold("", text, width)] + _fold("", source, width, 1)
 
 
 def _ways(result: CheckResult, width: int) -> list[str]:
@@ -99,7 +103,7 @@ def _ways(result: CheckResult, width: int) -> list[str]:
     if result.hint:
         lines += [f"hint {result.hint[0]} of {result.hint[1]}: minidsv3 hint {result.exercise}"]
     if result.replay:
-        lines += _fold("replay: ", result.replay + (f"  ({result.saved})" if result.saved else ""), width)
+        lines += _fold("replay: ", result.replay + (f"  ({result.saved})" if result.saved else ""), width, 1)
     return lines
 
 
@@ -107,9 +111,9 @@ def _notes(found: Counterexample, width: int) -> list[str]:
     """What belongs to the counterexample beside its arrays."""
     lines = [] if found.worst is None else ["  (* the worst cell)"]
     if found.warnings:
-        lines += _fold("  NumPy said: ", "; ".join(found.warnings), width)
-    for line in found.printed.rstrip().split("\n")[:2]:
-        lines += _fold("  your code printed: ", line, width)[:1] if line else []
+        lines += _fold("  NumPy said: ", "; ".join(found.warnings), width, 1)
+    if found.printed.strip():
+        lines += _fold("  your code printed: ", found.printed.strip().split("\n")[0], width, 1)
     return lines
 
 
@@ -144,12 +148,18 @@ def _digits(found: Counterexample) -> int:
 
 
 def _arrays(blocks: list[Block], width: int, room: int) -> list[str]:
-    """Blocks side by side in bands, with as many rows of each as there is room for."""
-    for rows in range(16, 0, -1):
-        lines = _bands([block.lines(rows, width - 2) for block in blocks], width - 2)
-        if len(lines) <= room:
-            break
-    return [f"  {line}".rstrip() for line in lines]
+    """Blocks side by side in bands: with fewer rows, then narrower, then fewer inputs, until there is room."""
+    inputs = sum(block.name not in ("yours", "expected", "difference") for block in blocks)
+    lines: list[str] = []
+    for dropped in range(max(inputs, 1)):
+        kept = blocks[: inputs - dropped] + blocks[inputs:]
+        less = [f"... and {dropped} more inputs"] if dropped else []
+        for rows, share in product((16, 8, 6, 4, 3, 2, 1), (1, 2, 3)):
+            wide = (width - 2 - (share - 1) * GAP) // share
+            lines = _bands([block.lines(rows, wide) for block in kept], width - 2) + less
+            if len(lines) <= room:
+                return [f"  {line}".rstrip() for line in lines]
+    return [f"  {line}".rstrip() for line in lines[:room]]
 
 
 def _bands(blocks: list[list[str]], width: int) -> list[str]:

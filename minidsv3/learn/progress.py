@@ -32,8 +32,8 @@ __all__ = [
     "STATES",
     "exercise_row",
     "lesson_cell",
-    "merged",
     "merge_file",
+    "merged",
     "next_hint",
     "read_progress",
     "record_check",
@@ -201,7 +201,7 @@ def merged(ours: Row, theirs: Row) -> Row:
 
 
 def _rank_of_exercise(row: Row) -> tuple[Any, ...]:
-    return STATES.index(row["state"]), row["attempts"], row["hints"], row["source"]
+    return (STATES.index(row["state"]), *(row[name] for name in ("checked", "attempts", "hints", "source")))
 
 
 def _rank_of_lesson(row: Row) -> tuple[Any, ...]:

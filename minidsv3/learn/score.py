@@ -29,6 +29,7 @@ class Score:
     work: Work
     reference: Work  # of the lesson's solution, counted the same way
     at: str = ""  # the size, such as "scores [64, 64]"
+    agrees: bool = True  # the two results, to rounding
 
     def ratio(self, kind: str) -> float:
         """Yours over the solution's, of "flops", "bytes" or "memory"; 1 where both are 0."""

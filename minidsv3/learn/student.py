@@ -130,18 +130,36 @@ class StudentFunction:
         """Counted work of one call, and of the solution's in a session of its own."""
         sent = {name: _sent(value) for name, value in inputs.items()}
         at = ", ".join(f"{name} {list(np.shape(value))}" for name, value in sent.items())
-        work = self._counted(self._code, sent)
+        mine = self._counted(self._code, sent)
         lesson = self._code.lesson
         with StudentCode(self._code._warm, lesson, lesson.solution, self._code.limits) as solution:
-            reference = self._counted(solution, sent)
-        self._code.score = Score(self.name, work, reference, at)
+            theirs = self._counted(solution, sent)
+        agrees = _agree(mine.value, theirs.value)
+        self._code.score = Score(self.name, _work(mine), _work(theirs), at, agrees)
         return self._code.score
 
-    def _counted(self, code: StudentCode, inputs: Mapping[str, Any]) -> Work:
+    def _counted(self, code: StudentCode, inputs: Mapping[str, Any]) -> Answer:
         answer = code.ask(self.name, inputs, count=True)
         if answer.raised is not None or answer.work is None:
             raise Raised(answer.raised or "its work could not be counted")
-        return answer.work
+        return answer
+
+
+def _work(answer: Answer) -> Work:
+    assert answer.work is not None
+    return answer.work
+
+
+def _agree(yours: Any, expected: Any) -> bool:
+    """Whether two results are the same to rounding, arrays in tuples too."""
+    if isinstance(yours, tuple | list) and isinstance(expected, tuple | list):
+        return len(yours) == len(expected) and all(map(_agree, yours, expected))
+    if isinstance(yours, np.ndarray) and isinstance(expected, np.ndarray):
+        if yours.shape != expected.shape:
+            return False
+        with np.errstate(all="ignore"):
+            return bool(np.allclose(yours, expected, 1e-3, 1e-3, equal_nan=True))
+    return bool(yours == expected)
 
 
 def _said(answer: Answer) -> tuple[Any, ...]:

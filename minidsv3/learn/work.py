@@ -88,15 +88,18 @@ class Counting(np.ndarray[Any, Any]):
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         """Run a NumPy function; if nothing inside of it counts, it moves its arrays."""
         before = _Counter.flops, _Counter.bytes
+        if function in MAKING_ALIKE:
+            return _counting(function(*_plain(args), **options))
         if function in CONTRACTIONS:
             args, options = _plain(args), {k: _plain(v) for k, v in options.items()}
             result = function(*args, **options)
-            _Counter.flops += CONTRACTIONS[function](*args)
+            axes = {"axes": options["axes"]} if "axes" in options else {}
+            _Counter.flops += CONTRACTIONS[function](*args, **axes)
             _Counter.bytes += _bytes(args) + _bytes(result)
         else:
             result = super().__array_function__(function, (), args, options)
-        if before == (_Counter.flops, _Counter.bytes) and function not in MAKING_ALIKE:
-            _Counter.bytes += 0 if _is_view(result, args) else _bytes(args) + _bytes(result)
+        if before == (_Counter.flops, _Counter.bytes) and not _is_view(result, args):
+            _Counter.bytes += _bytes(args) + _bytes(result)
         return _counting(result)
 
     def __getitem__(self, key: Any) -> Any:
