@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from minidsv3.cli import COMMANDS
@@ -24,7 +25,7 @@ from minidsv3.learn.authoring import (
 from minidsv3.learn.authoring_runs import Run, plainly, played
 from minidsv3.learn.authoring_text import is_telling, lines, names, numbers, words_of
 from minidsv3.learn.exercises import find_lesson, lessons
-from minidsv3.learn.session import Warm
+from minidsv3.learn.result import CheckResult, Counterexample, Outcome
 
 
 @pytest.fixture
@@ -219,32 +220,66 @@ def test_a_lesson_may_lean_only_on_those_that_it_needs(copy):
 # ---- exercises ---------------------------------------------------------------------------------------------
 
 
-def test_stubs_that_pass_and_wrong_solutions_that_escape(copy):
-    shutil.rmtree(copy.folder / "wrong")
-    (copy.folder / "wrong").mkdir()
-    (copy.folder / "wrong" / "right.py").write_text(copy.solution)
-    (copy.folder / "wrong" / "broken.py").write_text('"""Does not load."""\n1 / 0\n')
-    (copy.folder / "exercise.py").write_text(copy.solution)
-    with Warm() as worker:
-        found, caught = exercise(copy, worker)
-    assert [(f.where, f.says.partition(":")[0]) for f in found] == [
+PASSED = Outcome("value", "the value is right", "passed")
+FAILED = Outcome("value", "the value is right", "failed", "yours and the expected differ")
+NOT_LOADED = Outcome("loads", "the file loads", "failed", "raised ZeroDivisionError", "loads")
+
+
+def judged(outcome, elements=1):
+    """What a check could have said."""
+    inputs = {"scores": np.zeros(elements)} if elements else None
+    shown = Counterexample(inputs, None, None, (), "") if inputs else None
+    return CheckResult("00", "", (outcome,), None, shown, (), None, None, None, "", 0.1)
+
+
+@pytest.fixture
+def examined(copy, monkeypatch):
+    """What is found in an exercise whose files are checked as told."""
+
+    def found(stub=FAILED, solution=PASSED, **wrong):
+        said = {copy.stub: judged(stub), copy.solution: judged(solution)}
+        shutil.rmtree(copy.folder / "wrong")
+        (copy.folder / "wrong").mkdir()
+        for name, result in wrong.items():
+            said[source := f'"""Wrong: {name}."""\n'] = result
+            (copy.folder / "wrong" / f"{name}.py").write_text(source)
+        monkeypatch.setattr("minidsv3.learn.authoring.check", lambda lesson, source, worker: said[source])
+        findings, caught = exercise(copy, None)
+        return [(finding.where, finding.says) for finding in findings], [one.by for one in caught]
+
+    return found
+
+
+def test_wrong_solutions_that_are_caught(examined):
+    caught = judged(FAILED, elements=MOST_ELEMENTS)
+    assert examined(a=caught, b=caught, c=caught) == ([], ["value"] * LEAST_WRONG)
+
+
+def test_a_stub_that_passes_and_a_solution_that_does_not(examined):
+    found, _ = examined(stub=PASSED, solution=FAILED)
+    assert found == [
         ("exercise.py", "the stub passes"),
-        ("wrong/", "2 wrong solutions"),
-        ("wrong/broken.py", "does not load"),
-        ("wrong/right.py", "passes"),
-    ]
-    assert [one.by for one in caught] == ["loads", ""]
-
-
-def test_a_solution_that_fails(copy):
-    shutil.rmtree(copy.folder / "wrong")
-    (copy.folder / "solution.py").write_text("def softmax(scores):\n    return scores\n")
-    with Warm() as worker:
-        found, _ = exercise(copy, worker)
-    assert [(f.where, f.says.partition(":")[0]) for f in found] == [
-        ("solution.py", "shape"),
+        ("solution.py", "value: yours and the expected differ"),
         ("wrong/", "0 wrong solutions"),
     ]
+
+
+def test_wrong_solutions_that_escape(examined):
+    large, unseen = judged(FAILED, elements=MOST_ELEMENTS + 1), judged(FAILED, elements=0)
+    found, by = examined(broken=judged(NOT_LOADED), large=large, right=judged(PASSED), unseen=unseen)
+    assert found == [
+        ("wrong/broken.py", "does not load: raised ZeroDivisionError"),
+        ("wrong/large.py", "its counterexample has 17 elements"),
+        ("wrong/right.py", "passes"),
+        ("wrong/unseen.py", "value shows no input"),
+    ]
+    assert by == ["loads", "value", "", "value"]
+
+
+def test_a_wrong_solution_found_out_late(examined, monkeypatch):
+    monkeypatch.setattr("minidsv3.learn.authoring.MOST_SECONDS", -1.0)
+    found, _ = examined(slow=judged(FAILED))
+    assert ("wrong/slow.py", "found out after 0.0 s") in found
 
 
 # ---- the command -------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ def test_stub_fails_and_solution_passes(lesson, worker):
     assert check(lesson, lesson.solution, worker=worker).passed
 
 
+@pytest.mark.slow  # 3 s each: all properties, on larger axes
 @every_lesson
 def test_the_solution_passes_what_is_hidden(lesson, worker):
     hidden = check(lesson, lesson.solution, worker=worker, seed=671, larger=3, every=True)
@@ -60,12 +61,14 @@ def test_heads_that_share_a_matrix_are_found_with_two_heads(worker):
     assert result.counterexample.inputs["W_UK"].shape[0] == 2
 
 
+@pytest.mark.slow  # 1 s
 def test_unfolding_is_right_and_too_much_work(worker):
     result = check(find_lesson("05"), find_lesson("05").wrong["unfolds_the_cache"], worker=worker)
     assert result.failed.stage == "cost"
     assert result.score.ratio("flops") > 10
 
 
+@pytest.mark.slow  # 1 s
 def test_a_cut_downward_shows_with_a_negative_product(worker):
     lesson = find_lesson("13")
     result = check(lesson, lesson.wrong["cuts_down"], worker=worker)
