@@ -174,10 +174,10 @@ def source_page(op: Op) -> Page:
 
 def variables_page(variables: Iterable[Variable]) -> Page:
     """The lesson's names, those that the cell changed first."""
-    table = _table("name", "type", "shape", "min .. max, mean", "")
+    table = _table("name", "type", "shape", "value", "")
     for v in variables:
         shape = "" if v.shape is None else "x".join(map(str, v.shape)) or "scalar"
-        text = v.text if v.low is None else f"{v.low:.3g} .. {v.high:.3g}, {v.mean:.3g}"
+        text = v.text if v.low is None else f"{v.low:.3g} .. {v.high:.3g}, mean {v.mean:.3g}"
         text = text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
         spark: RenderableType = Sparkline(v.line, SPARK) if len(v.line) > 1 and not reads_aloud() else ""
         table.add_row(v.name + (" *" if v.changed else ""), v.kind, shape, text, spark)
@@ -194,10 +194,10 @@ def found_page(player: Player, text: str, most: int = 20) -> Page:
     found = _lines_with(player.cells, text)
     if not found:
         raise ValueError(f"expected a text of the lesson, found {text!r} nowhere")
-    page: Page = [Text(f"{counted(len(found), 'line')} with {text!r}; g NUMBER goes to a cell", "bold")]
+    table = _table("cell", "line")
     for number, line in found[:most]:
-        page.append(Text(f"{number:4}  {line}", no_wrap=True, overflow="ellipsis"))
-    return page
+        table.add_row(str(number), line)
+    return [Text(f"{counted(len(found), 'line')} with {text!r}; g NUMBER goes to a cell", "bold"), table]
 
 
 def _lines_with(cells: Sequence[Cell], text: str) -> list[tuple[int, str]]:

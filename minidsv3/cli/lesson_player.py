@@ -184,10 +184,10 @@ class _Session:
         """A page with the footer; an empty one: the page that was there."""
         done, of = self.player.position, len(self.player.cells)
         status = f"{self.lesson.id} {self.lesson.title}, cell {done} of {of}"
-        asks = {} if self.op is not None else ASKS
         self.asks |= ASKS
-        for key in ("s", "e") if not asks else ():
-            self.asks.pop(key, None)
+        if self.op is not None:  # these are of the op shown
+            self.asks.pop("s")
+            self.asks.pop("e")
         short = ("n", "b", "u", "?", "q") if self.op is not None else ("n", "b", "?", "q")
         self.screen.show(page, Footer(status, self.keys, short), note)
 

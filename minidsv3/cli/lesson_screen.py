@@ -27,6 +27,7 @@ from minidsv3.show.forms import in_words
 
 __all__ = ["Footer", "Screen", "key_lines"]
 
+MOST_NOTE = 3  # lines of a sentence
 LEAST = 6  # lines of a page below which the keys give way
 
 
@@ -115,7 +116,7 @@ class Screen:
         if height - len(parts) - 2 < LEAST:
             parts = key_lines({key: keys[key] for key in self.footer.short if key in keys}, width)[:1]
         note = [Text(self.note, "yellow")] if self.note else []
-        below = self._lines(note) if note else []
+        below = self._lines(note)[:MOST_NOTE]
         room = max(height - len(parts) - len(below) - 2, 1)
         more = len(self._lines(self.page)) - self.top - room
         status = f"{self.footer.status}  (space: {more} more lines)" if more > 0 else self.footer.status

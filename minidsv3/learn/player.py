@@ -52,7 +52,7 @@ class CellResult:
     index: int
     title: str
     ok: bool
-    output: str
+    output: str  # what it wrote to stdout and stderr
     error: str  # the traceback, from the cell on; empty if ok
     changed: list[str]  # names made or changed
     rows: Trace  # written by tracing machines meanwhile
@@ -233,7 +233,7 @@ class Player:
         self._events, self._copied = [], 0
         shown: tuple[tuple[str, Any], ...] = ()
         if cell.kind == "code":
-            with contextlib.redirect_stdout(said), watched(self._watch):
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), watched(self._watch):
                 error = self._execute(cell)
         seconds = perf_counter() - start
         rows: list[Row] = []
