@@ -52,7 +52,7 @@ def nursery() -> NoReturn:
         if not data:
             child_spaces.remove_folder(folder, held)
             os._exit(0)
-        if child_spaces.fork_alone(held) == 0:
+        if descriptors and child_spaces.fork_alone(held) == 0:
             try:
                 control.close()
                 guard(json.loads(data), held, *descriptors)

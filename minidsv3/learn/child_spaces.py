@@ -192,8 +192,10 @@ def own_folder(folder: str, limits: Mapping[str, Any], held: set[str], user: int
             system("unshare", NEWNS)
             options = f"size={limits['disk_mib']}m,nr_inodes=1000,mode=700,uid={user},gid={group}"
             system("mount", b"tmpfs", folder.encode(), b"tmpfs", NOSUID | NODEV, options.encode())
-            with contextlib.suppress(OSError):  # its own list of processes
-                system("mount", b"proc", b"/proc", b"proc", RDONLY if user >= STRANGERS else 0, None)
+            with contextlib.suppress(OSError):  # its own list of processes; others still map their ids there
+                system(
+                    "mount", b"proc", b"/proc", b"proc", RDONLY if "user" in held or user == 0 else 0, None
+                )
             return folder, {"disk space"}
     within = tempfile.mkdtemp(dir=folder)
     with contextlib.suppress(OSError):

@@ -80,7 +80,7 @@ def become_nobody(user: int, limits: Mapping[str, Any], held: set[str]) -> set[s
             _change_user(user)
             found, own = {"user", "signals"}, True
     with contextlib.suppress(OSError):
-        if not own and "signals" in held:
+        if not own and "signals" in held and user != 0:
             ids = os.geteuid(), os.getegid()
             system("unshare", NEWUSER)  # each such space counts its own processes
             keep_ids(*ids)

@@ -8,8 +8,9 @@ disk space), a kill that hits the checker (signals), a path that is not its own 
 It is no security boundary. A program that means harm finds what these leave open; run those of strangers in
 a machine that you can throw away. Nor is it a judge of style: right values from a peculiar place are right.
 
-Linux holds all of these, given root or a kernel that lets users make namespaces; macOS no memory, signals,
-files, network or disk space; Windows wall time and output alone. `Session.held` says what was found.
+Linux holds all of these, given root or a kernel that lets users make namespaces, and most without. macOS
+holds no memory, signals, files, network or disk space, and may keep a process that went into a session of its
+own; Windows holds wall time and output alone. `Session.held` says what was found.
 
     >>> in_words({"code": -11, "cpu": 0.2, "why": None}, Limits())
     'crashed (SIGSEGV)'

@@ -187,11 +187,11 @@ class Warm:
 
         A warm process that has died is replaced. Lost if no session can be started.
         """
+        process = self._process
         try:
             session = self._begin(source, limits or Limits())
         except Lost:
-            self._stop()
-            self._start()
+            self._replace(process)
             session = self._begin(source, limits or Limits())
         self._sessions.add(session)
         return session
@@ -203,6 +203,20 @@ class Warm:
             return Session(source, limits, self._forked(limits))
         except OSError as problem:
             raise Lost(f"could not be started: {problem}") from None
+
+    def _replace(self, dead: subprocess.Popen[bytes] | None) -> None:
+        """Start a new process if that one is gone, and nobody else has."""
+        with self._one_at_a_time:
+            if dead is self._process and not self._alive():
+                self._stop()
+                self._start()
+
+    def _alive(self) -> bool:
+        """Whether it still reads its orders."""
+        with contextlib.suppress(OSError):
+            self._control.sendall(b"?")
+            return self._control.recv(1) == b"+"
+        return self._process is None
 
     def _forked(self, limits: Limits) -> Ends:
         """Have a session forked  ->  our ends of its channel, its output and the line to its guard."""
