@@ -58,6 +58,7 @@ def main(args: argparse.Namespace) -> int:
     from minidsv3.checkpoint.atomic import writing
     from minidsv3.cli.terminal import print_json
     from minidsv3.learn.classroom import csv_text, grade_class, json_text, junit_text, plan
+    from minidsv3.learn.classroom.batch import is_ungraded
 
     texts = {args.report: json_text, args.junit: junit_text, args.csv: csv_text}
     places = {place: text for place, text in texts.items() if place is not None}
@@ -75,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
     for place, text in places.items():
         with writing(place) as file:
             file.write(text(table).encode())
-    ungraded = _ungraded(table)
+    ungraded = [row["student"] or row["id"] for row in table["submissions"] if is_ungraded(row)]
     if args.json:
         print_json(table)
     else:
@@ -89,14 +90,6 @@ def _say_no_key(exercises: list[str]) -> None:
         " for the next run; `minidsv3 class new` makes a key, --key names one",
         file=sys.stderr,
     )
-
-
-def _ungraded(table: dict[str, Any]) -> list[str]:
-    return [
-        row["student"] or row["id"]
-        for row in table["submissions"]
-        if any(one["status"] == "ungraded" for one in row["exercises"])
-    ]
 
 
 def _say(table: dict[str, Any], ungraded: list[str], places: list[Path]) -> None:

@@ -213,3 +213,20 @@ def test_a_worker_that_does_not_answer_in_time_has_died():
         worker.grade("1", "ada", [])
     worker.close()
     worker.close()
+
+
+def test_what_was_not_graded_is_tried_by_the_next_run(folder, pretender, tmp_path):
+    answers = pretender.grade
+
+    def comes_to_grief(self, id, student, handed):
+        row = answers(self, id, student, handed)
+        return refused(handed, POINTS, "the check itself failed") if student == "student 05" else row
+
+    pretender.grade = comes_to_grief
+    with Journal(tmp_path / "journal", "a") as journal:
+        assert graded(folder, journal)["student 05"].row["exercises"][0]["status"] == "ungraded"
+    pretender.grade = answers
+    with Journal(tmp_path / "journal", "a") as journal:
+        rows = graded(folder, journal)
+    assert [name for name, one in rows.items() if not one.kept] == ["student 05"]
+    assert rows["student 05"].row["said"] == "x = 5\n"

@@ -33,7 +33,7 @@ from minidsv3.learn.classroom.submission import Handed, Submission, hand_in
 from minidsv3.learn.classroom.worker import Died, Order, Worker
 from minidsv3.learn.session import Limits
 
-__all__ = ["Batch", "Graded", "default_jobs", "digest_of"]
+__all__ = ["Batch", "Graded", "default_jobs", "digest_of", "is_ungraded"]
 
 Row = dict[str, Any]
 RENEWED_AFTER = 40  # submissions of one worker
@@ -101,7 +101,9 @@ class Batch:
             row = pool.grade(submission, handed)
         except Died:
             return None
-        if journal:
+        if journal and is_ungraded(row):
+            journal.gave_up(submission.id)
+        elif journal:
             journal.ended(submission.id, files, row)
         return Graded(submission, row, kept=False)
 
@@ -182,6 +184,11 @@ class _Pool:
         worker.close()
         with contextlib.suppress(ValueError):
             self._all.remove(worker)
+
+
+def is_ungraded(row: Row) -> bool:
+    """Whether something of a submission is left to be graded by hand."""
+    return any(one["status"] == "ungraded" for one in row["exercises"])
 
 
 def digest_of(*texts: str) -> str:

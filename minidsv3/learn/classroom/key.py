@@ -76,7 +76,7 @@ class Key:
     exercises: tuple[ExerciseKey, ...]
 
     def identity(self, name: str) -> str:
-        """The id of a submission's name: an s, so that no spreadsheet takes it for a number, and 11 digits."""
+        """The id of a submission's name: an s, lest spreadsheets read a number, and 11 digits."""
         return "s" + hmac.new(self.salt.encode(), os.fsencode(name), hashlib.sha256).hexdigest()[:11]
 
     def to_toml(self, sentences: Mapping[tuple[str, str], str] | None = None) -> str:

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from minidsv3.learn.classroom.batch import is_ungraded
 from minidsv3.learn.classroom.grades import harmless
 
 __all__ = ["MARK_COLUMNS", "marks_csv", "median", "spread", "summary"]
@@ -48,16 +49,12 @@ def summary(table: Row) -> Row:
         },
         "exercises": [_exercise(one, _of(submissions, one["exercise"])) for one in table["exercises"]],
         "counterexamples": _commonest(table),
-        "ungraded": [row["student"] or row["id"] for row in submissions if _ungraded(row)],
+        "ungraded": [row["student"] or row["id"] for row in submissions if is_ungraded(row)],
     }
 
 
 def _of(submissions: Sequence[Row], exercise: str) -> list[Row]:
     return [one for row in submissions for one in row["exercises"] if one["exercise"] == exercise]
-
-
-def _ungraded(row: Row) -> bool:
-    return any(one["status"] == "ungraded" for one in row["exercises"])
 
 
 def _exercise(about: Row, rows: Sequence[Row]) -> Row:
