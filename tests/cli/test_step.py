@@ -75,8 +75,9 @@ def test_every_stop_says_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert "head 0" not in text
 
 
-def test_a_pipe_gets_every_op_plainly(capsys: pytest.CaptureFixture[str]) -> None:
-    text = ran(capsys)
+def test_a_pipe_gets_every_op_plainly(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["step", "--ids", IDS, "--model", str(finished_run)]) == 0
+    text = capsys.readouterr().out
     numbers = [int(found) for found in re.findall(r"^\[(\d+)\]  ", text, re.MULTILINE)]
     assert numbers == list(range(len(numbers)))
     assert f"{len(numbers)} ops, " in text.splitlines()[-1]
@@ -92,8 +93,10 @@ def test_words_for_a_screen_reader(
     assert text.isascii() or not re.search(r"[│█▀┌]", text)
 
 
-def test_a_training_step_ends_in_its_update(capsys: pytest.CaptureFixture[str]) -> None:
-    said = as_json(capsys, "--train", "--break", "update.*", "--break", "loss.*")
+def test_a_training_step_ends_in_its_update(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--break", "update.*", "--break", "loss.*", "--json"]
+    assert main(["step", "--ids", IDS, "--model", str(finished_run), "--train", *chosen]) == 0
+    said = json.loads(capsys.readouterr().out)
     assert [stop["op"] for stop in said["stops"]][-1] == "update.average"
     assert {stop["phase"] for stop in said["stops"]} == {"forward", "backward", "update"}
     notes = [stop["note"] for stop in said["stops"] if stop["op"] == "loss.main"]

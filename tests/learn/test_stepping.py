@@ -23,7 +23,9 @@ IDS = (1, 2, 3, 4, 5)
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return Model.initialise(ModelConfig.preset("nano", dim=32, vocab_size=64, n_layers=3), seed=0)
+    return Model.initialise(
+        ModelConfig.preset("nano", dim=32, vocab_size=64, n_layers=3, moe_inter_dim=16), seed=0
+    )
 
 
 def plain(model: Model, machine: Machine | None = None) -> Any:
@@ -138,7 +140,7 @@ def test_breaks_stop_everything_on_the_way(model: Model) -> None:
             stepper.break_on("gate.topk")
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(moves=st.lists(st.sampled_from(["into", "over_part", "out", "back", "go", "go_on"]), max_size=30))
 def test_any_walk_shows_the_same_ops(model: Model, moves: list[str]) -> None:
     """Forward and back as one likes: a stop's values are always those of a straight walk."""
