@@ -63,12 +63,19 @@ def _title(row: "Row") -> str:
     return row.op + layer + ("" if row.expert is None else f", expert {row.expert}")
 
 
+def _axes(row: "Row") -> tuple[str, ...]:
+    """Axes of an op's result; an expert's rows are some of the tokens, which ones is not known."""
+    from minidsv3.machine import look_up
+
+    axes = look_up(row.op).signature.result
+    return tuple("row" if axis == "N" and row.expert is not None else axis for axis in axes)
+
+
 def _places(args: argparse.Namespace, row: "Row") -> dict[str, int]:
     """What of an array's axes was asked for; ValueError for an axis that it does not have."""
-    from minidsv3.machine import look_up
     from minidsv3.show.value import NAMES
 
-    axes = [NAMES.get(axis, axis) for axis in look_up(row.op).signature.result]
+    axes = [NAMES.get(axis, axis) for axis in _axes(row)]
     asked = {name: getattr(args, name) for name in ("head", "token") if getattr(args, name) is not None}
     if missing := [name for name in asked if name not in axes]:
         raise ValueError(f"expected places of {row.op}, [{', '.join(axes)}], got --{missing[0]}")
@@ -92,9 +99,9 @@ def _value(args: argparse.Namespace) -> int:
     row = kept(source, args.op, args.layer, args.expert)
     op, at = look_up(row.op), _places(args, row)
     assert row.value is not None
-    axes = tuple(op.signature.result)
+    name, axes = _title(row), _axes(row)
     picture = picture_of(
-        _title(row), row.value, op=row.op, symbol=op.symbols[-1], axes=axes, at=at, labels=source.labels
+        name, row.value, op=row.op, symbol=op.symbols[-1], axes=axes, at=at, labels=source.labels
     )
     page = Page(source.said, {f"{op.formula}   eq. {', '.join(op.equations)}": picture})
     return present(args, f"value {row.op}", page, _about(source, row) | _facts(row.value))
@@ -117,10 +124,8 @@ def _heatmap(args: argparse.Namespace) -> int:
     row = kept(source, args.op, args.layer, args.expert)
     op, at = look_up(row.op), _places(args, row)
     assert row.value is not None
-    axes = tuple(op.signature.result)
-    picture = picture_of(
-        _title(row), row.value, symbol=op.symbols[-1], axes=axes, at=at, labels=source.labels
-    )
+    name, axes = _title(row), _axes(row)
+    picture = picture_of(name, row.value, symbol=op.symbols[-1], axes=axes, at=at, labels=source.labels)
     page = Page(source.said, {f"{op.formula}   eq. {', '.join(op.equations)}": picture})
     return present(args, f"heatmap {row.op}", page, _about(source, row) | _facts(row.value))
 
@@ -213,7 +218,9 @@ def _difference(args: argparse.Namespace) -> int:
         with np.errstate(all="ignore"):
             error = float(np.sqrt((two.difference**2).sum() / (other.value.astype(np.float64) ** 2).sum()))
         matrix = two.difference.reshape(-1, two.difference.shape[-1])
-        parts["the difference"] = HeatMap(matrix, rows=Axis("row", source.labels), numbers=False)
+        spelled = len(matrix) == len(source.labels) and _axes(row)[0] == "N"
+        rows = Axis("token", source.labels) if spelled else Axis("row")
+        parts["the difference"] = HeatMap(matrix, rows=rows, numbers=False)
         table |= {"relative_rms": error, "worst": two.worst, "difference": _facts(two.difference)}
         remarks = [f"error {percent(error)} of the result's size, by its root of mean squares"]
     title = f"{_title(row)}: {args.precision} against {args.against}; {source.said}"

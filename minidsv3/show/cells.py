@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.style import Style
+from rich.text import Text
 
 from minidsv3.show.forms import DIVERGING, SEQUENTIAL
 from minidsv3.show.numbers import number
@@ -91,13 +92,14 @@ class Scale:
             return DIVERGING.fill(self.share(value), console)
         return tint(int(self.share(value) * LEVELS), console)
 
-    @property
-    def said(self) -> str:
-        """The scale in words."""
-        most = number(float(f"{self.most:.3g}"))
-        if self.signed:
-            return f"d c b a below zero, A B C D above, both up to {most}; . nearly 0"
-        return f"1 .. 9: so many ninths of {most}, or more; . less"
+    def legend(self, console: Console) -> Text:
+        """The scale in words, its characters in their colours."""
+        most, line = number(float(f"{self.most:.3g}")), Text()
+        steps = [i / 4 for i in range(-4, 5)] if self.signed else [i / LEVELS for i in range(LEVELS + 1)]
+        for step in steps:
+            value = step * self.most
+            line.append(self.glyph(value) if self.most else ".", self.style(value, console))
+        return line.append(f" from -{most} over 0 to {most}" if self.signed else f" from 0 to {most}")
 
 
 def largest(values: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.float64]:

@@ -121,23 +121,25 @@ class HeatMap:
         yield self._head()
         yield Text(" " * (len(names[0]) + 1) + self._ruler(c), "dim", no_wrap=True, overflow="crop")
         firsts = [a for a, _ in cut(R, r)]
-        tops = np.abs(cells).argmax(axis=1)
         for i in range(0, r, 2 if halves else 1):
             line = Text(no_wrap=True, overflow="crop").append(f"{names[firsts[i]]} ", "dim")
             below = cells[i + 1] if halves and i + 1 < r else None
             _cells(line, cells[i], below, scale, halves, console)
-            yield line.append(f" {short(float(cells[i, tops[i]])):>9}", "dim")
-        yield Text(self._legend(scale, (R, C), (r, c), halves))
+            top = cells[i : i + (2 if halves else 1)].ravel()
+            most = float(top[np.where(np.isnan(top), np.inf, np.abs(top)).argmax()])
+            yield line.append(f" {short(most):>9}", "dim")
+        yield scale.legend(console)
+        yield Text(self._legend((R, C), (r, c), halves))
 
     def _ruler(self, cells: int) -> str:
         first, last = f"{self.columns.name} 0", str(self.matrix.shape[1] - 1)
         return f"{first}{last:>{cells - len(first)}}" if cells > len(first) + len(last) else first
 
-    def _legend(self, scale: Scale, of: tuple[int, int], cells: tuple[int, int], halves: bool) -> str:
+    def _legend(self, of: tuple[int, int], cells: tuple[int, int], halves: bool) -> str:
         block = (-(-of[0] // cells[0]), -(-of[1] // cells[1]))
         shown = "a cell is a value" if block == (1, 1) else f"a cell: the largest of {shape(block)} values"
         two = "; two rows a line" if halves else ""
-        return f"{scale.said}\n{shown}{two}; right: a line's largest"
+        return f"{shown}{two}; right: a line's largest"
 
     def describe(self) -> str:
         """The matrix in words: where its rows are highest and lowest."""

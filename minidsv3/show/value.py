@@ -86,7 +86,8 @@ def picture_of(
         return Scalar(float(x.reshape(-1)[0]), title, shape(x.shape) if x.ndim else "")
     if x.ndim == 1:
         return VectorStrip(x, title, named[0] if named else "")
-    rows = Axis(named[0] if named else "row", labels if named and named[0] == "token" else ())
+    spelled = bool(named) and named[0] == "token" and len(labels) == len(x)
+    rows = Axis(named[0] if named else "row", labels if spelled else ())
     return HeatMap(x, title, rows, Axis(named[1] if named else "column"))
 
 

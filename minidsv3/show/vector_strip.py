@@ -63,7 +63,7 @@ class VectorStrip:
             for value in cells[start : start + room]:
                 line.append(scale.glyph(value), scale.style(value, console))
             yield line
-        yield Text(scale.said + (f"; a cell: the largest of {each}" if each > 1 else ""))
+        yield scale.legend(console).append(f"; a cell: the largest of {each}" if each > 1 else "")
 
     @property
     def about(self) -> str:
