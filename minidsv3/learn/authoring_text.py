@@ -1,4 +1,4 @@
-"""Names and numbers of a lesson's text: each has to exist, or to say what it is.
+"""Names and numbers of a lesson's words, its hints' and its stub's: each exists, or says what it is.
 
 Names: in backticks a command (`minidsv3 ops mla.out`), a module, an op; in prose and comments the report's
 symbols (W_DKV), equations and sections; in strings of code, patterns of ops. A name that the package no
@@ -62,10 +62,16 @@ class Words(NamedTuple):
     line: int
     text: str
     kind: str  # prose, comment, string
+    file: str = "lesson.py"
+
+    @property
+    def where(self) -> str:
+        """File and line."""
+        return f"{self.file}:{self.line}"
 
 
 def words_of(lesson: Lesson) -> Iterator[Words]:
-    """Prose, comments and strings of a lesson, in its order."""
+    """Prose, comments and strings of a lesson in its order, its hints, the words of its stub."""
     for cell in parse(lesson.path.read_text(encoding="utf-8")):
         yield Words(cell.line, cell.title, "prose")
         if cell.kind == "markdown":
@@ -74,6 +80,10 @@ def words_of(lesson: Lesson) -> Iterator[Words]:
         else:
             yield from _comments(cell)
             yield from _strings(ast.parse(cell.text), cell.line)
+    for i, text in enumerate(lesson.hints):
+        yield Words(i + 1, text, "prose", "hints.toml")
+    for word in _strings(ast.parse(lesson.stub), 0):
+        yield word._replace(kind="prose", file="exercise.py")
 
 
 def _comments(cell: Cell) -> Iterator[Words]:
@@ -112,22 +122,25 @@ def lines(lesson: Lesson) -> Iterator[Finding]:
 
 def names(lesson: Lesson, commands: Collection[str] = ()) -> Iterator[Finding]:
     """Every name that the text mentions exists.  commands: known ones; none given, none are checked."""
-    for line, text, kind in words_of(lesson):
-        where = f"lesson.py:{line}"
-        if kind == "string":
-            wrong = _ops(OP.findall(text) if OP.fullmatch(text) else [])
-        else:
-            wrong = [*_symbols(text), *_equations(text), *_sections(text)]
-            for span in CODE.findall(text):
-                wrong += _span(span, commands)
-        for says, do in wrong:
-            yield Finding("names", where, says, do)
+    for words in words_of(lesson):
+        for says, do in _wrong_names(words, commands):
+            yield Finding("names", words.where, says, do)
     for cell in parse(lesson.path.read_text(encoding="utf-8")):
         for says, do in _equations(f"eq. {cell.options['eq']}" if "eq" in cell.options else ""):
             yield Finding("names", f"lesson.py:{cell.line}", says, do)
 
 
 Wrong = list[tuple[str, str]]
+
+
+def _wrong_names(words: Words, commands: Collection[str]) -> Wrong:
+    text = words.text
+    if words.kind == "string":
+        return _ops([text] if OP.fullmatch(text) else [])
+    wrong = [*_symbols(text), *_equations(text), *_sections(text)]
+    for span in CODE.findall(text):
+        wrong += _span(span, commands)
+    return wrong
 
 
 def _span(span: str, commands: Collection[str]) -> Wrong:
@@ -205,12 +218,12 @@ def numbers(lesson: Lesson) -> Iterator[Finding]:
     """Every telling number of the text is of the data, or has a reason; the anchor is of the data."""
     table = tomllib.loads((lesson.folder / "lesson.toml").read_text(encoding="utf-8"))
     reasons, used = table.get("numbers", {}), set()
-    for line, text, _ in words_of(lesson):
-        for word in _numbers_in(text):
+    for words in words_of(lesson):
+        for word in _numbers_in(words.text):
             used.add(word)
             if word not in reasons and _key(word) not in data_numbers():
                 do = f'compute it, correct it, or give a reason in lesson.toml, [numbers]: "{word}" = "…"'
-                yield Finding("numbers", f"lesson.py:{line}", f"{word} is not of the data", do)
+                yield Finding("numbers", words.where, f"{word} is not of the data", do)
     for word in [word for word in reasons if word not in used]:
         yield Finding("numbers", "lesson.toml", f"nothing says {word} any more", "take it out of [numbers]")
     if not any(_key(word.rstrip(",")) in data_numbers() for word in NUMBER.findall(lesson.anchor)):

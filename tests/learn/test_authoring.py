@@ -33,7 +33,9 @@ def copy(tmp_path):
     """The first lesson, to be broken."""
     folder = tmp_path / "00_one_prediction"
     shutil.copytree(find_lesson("00").folder, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    return replace(find_lesson("00"), folder=folder)
+    table = folder / "lesson.toml"
+    table.write_text(table.read_text().partition('"88.73"')[0])  # of a hint
+    return replace(find_lesson("00"), folder=folder, hints=("Look.", "Compute.", "Write."))
 
 
 def with_cells(copy, text):
@@ -108,7 +110,7 @@ def test_strings_and_comments_are_read_too(copy):
         "# %% Code\nx = 12345  # 12,347 is no number of the data\n"
         'print(f"{x:7.3f} of 12,349", "gate.nothing")\n',
     )
-    assert [word.text.strip() for word in words_of(lesson)] == [
+    assert [word.text.strip() for word in words_of(lesson) if word.file == "lesson.py"] == [
         "Code",
         "# 12,347 is no number of the data",
         "of 12,349",
@@ -119,6 +121,16 @@ def test_strings_and_comments_are_read_too(copy):
         "12,349 is not of the data",
     ]
     assert [finding.says for finding in names(lesson)] == ["op 'gate.nothing'"]
+
+
+def test_hints_and_stubs_are_read_too(copy):
+    lesson = replace(prose(copy, "Prose."), hints=("Look at eq. 10.", "Then at W_DKW."))
+    (copy.folder / "exercise.py").write_text('"""Exercise 00, by `minidsv3 chekc 00`; 12,347 rows."""\n')
+    assert [(f.where, f.says) for f in [*names(lesson, COMMANDS), *numbers(lesson)]] == [
+        ("hints.toml:2", "symbol W_DKW"),
+        ("exercise.py:1", "`minidsv3 chekc`"),
+        ("exercise.py:1", "12,347 is not of the data"),
+    ]
 
 
 def test_a_number_with_a_reason_is_left_alone_and_a_reason_without_number_is_not(copy):
