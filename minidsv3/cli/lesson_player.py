@@ -121,12 +121,12 @@ class _Session:
 
     # ---- the session ----
 
-    def begin(self, cell: int) -> None:
+    def begin(self, cell: int, note: str = "") -> None:
         """Show where the lesson begins, or run up to where it stopped."""
         cell = min(cell, len(self.player.cells))
         if not cell:
             about = f"{len(self.player.cells)} cells, {self.lesson.minutes} minutes; n begins"
-            self.show([Text(f"lesson {self.lesson.id}: {self.lesson.title}", "bold"), about])
+            self.show([Text(f"lesson {self.lesson.id}: {self.lesson.title}", "bold"), about], note)
             return
         self.screen.say(f"lesson {self.lesson.id}: going on behind cell {cell}, which run again …")
         self.player.go(cell)
@@ -204,7 +204,7 @@ class _Session:
         """The cell that ran last, or the lesson's beginning."""
         self.op, last = None, self.player.last
         if last is None:
-            return self.begin(0)
+            return self.begin(0, note)
         cell = self.player.cells[last.index]
         return self.show(pages.cell_page(cell, last.index, len(self.player.cells), last), note)
 
@@ -223,6 +223,8 @@ class _Session:
             self.read = player.position
             page = pages.cell_page(player.cell, player.position, len(player.cells))
             return self.show(page, "guess first; n runs it")
+        if self.screen.in_place:
+            self.screen.say(f"running cell {player.position + 1} …")
         player.forward()
         return self.show_cell()
 
