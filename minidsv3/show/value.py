@@ -34,7 +34,7 @@ from minidsv3.show.router_card import RouterCard
 from minidsv3.show.top_tokens import TopTokens
 from minidsv3.show.vector_strip import VectorStrip
 
-__all__ = ["Ids", "Picture", "Scalar", "demo", "picture_of"]
+__all__ = ["NAMES", "Ids", "Picture", "Scalar", "demo", "picture_of"]
 
 MOST_IDS = 16  # rows of whole numbers shown
 # what an axis of the catalogue's signatures is called
