@@ -271,3 +271,14 @@ def test_a_warm_process_leaves_nothing() -> None:
     assert not folder.exists()
     with pytest.raises(Ended):
         session.call("f", {"x": 1})
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list open files")
+def test_sessions_leave_no_open_files_behind(warm: Warm) -> None:
+    def opened() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = opened()
+    for source in ("def f(x):\n    return x\n", "1 / 0\n", "import os\nos._exit(0)\n", "print(1)\n") * 3:
+        warm.open(source).close()
+    assert opened() == before

@@ -134,6 +134,18 @@ def fails(submission: Submission, run: Run) -> None:
     assert len(run.output) <= SHORT.output_bytes
 
 
+def test_those_that_kill_do_not_reach_another_session() -> None:
+    killers = [submission for submission in SET if submission.name.startswith("kills_")]
+    with Warm() as warm, warm.open("def f(x):\n    return x\n") as other:
+        killers = [killer for killer in killers if killer.needs <= {*other.held}]
+        for killer in killers:
+            with warm.open(killer.source, SHORT) as session:
+                assert verdict(session) is not None
+            assert other.call("f", {"x": killer.name}).value == killer.name
+        other.finish()
+    assert len(killers) >= 2
+
+
 @pytest.mark.slow  # 10 s
 def test_it_fails_without_spaces_and_users_of_its_own_too() -> None:
     """As on a system that allows neither; root does not try there what is aimed at other processes."""
