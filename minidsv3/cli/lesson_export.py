@@ -22,6 +22,7 @@ from minidsv3.config import near
 from minidsv3.learn.exercises import Lesson, find_lesson, lessons
 from minidsv3.learn.export import FORMATS, LessonPage, export, lesson_page
 from minidsv3.learn.export.pictures import svgs
+from minidsv3.show.numbers import counted
 
 __all__ = ["export_lessons", "formats"]
 
@@ -47,39 +48,39 @@ def export_lessons(args: argparse.Namespace) -> int:
     single = len(chosen) == len(names) == 1 and names[0] != "svg"
     if str(args.out) == "-" and not single:
         raise ValueError("expected one lesson and one format other than svg for --out -")
+    _check_place(args.out, single)
     for lesson in chosen:
         page = lesson_page(lesson)
         for name in names:
-            _write(lesson, page, name, args.out, single)
+            if name == "svg":
+                _write_pictures(lesson, page, args.out or Path())
+            else:
+                _write(page, name, args.out, f"{lesson.name}.{name}")
     return 0
 
 
-def _write(lesson: Lesson, page: LessonPage, name: str, out: Path | None, single: bool) -> None:
-    if name == "svg":
-        return _write_pictures(lesson, page, out or Path())
-    text = export(page, name)
+def _check_place(out: Path | None, single: bool) -> None:
+    """Refuse what cannot be written to before a lesson runs; make the folder for several files."""
+    if out is None or str(out) == "-" or out.is_dir():
+        return
+    if single and not out.parent.is_dir():
+        raise ValueError(f"expected --out in a folder that exists, got {out}")
+    if not single and out.exists():
+        raise ValueError(f"expected --out a folder for several files, got the file {out}")
+    if not single:
+        out.mkdir(parents=True)
+
+
+def _write(page: LessonPage, form: str, out: Path | None, name: str) -> None:
+    """Write one file: at `out`, in the folder `out`, or to stdout."""
+    text = export(page, form)
     if str(out) == "-":
         sys.stdout.write(text)
-        return None
-    path = _path(f"{lesson.name}.{name}", out, single)
+        return
+    path = Path(name) if out is None else out / name if out.is_dir() else out
     with writing(path) as file:
         file.write(text.encode())
     print(f"left in {path}")
-    return None
-
-
-def _path(name: str, out: Path | None, single: bool) -> Path:
-    """Where one file goes: what `out` names, if it is for this file alone, or a folder's."""
-    if out is None:
-        return Path(name)
-    if single and not out.is_dir():
-        if not out.parent.is_dir():
-            raise ValueError(f"expected --out in a folder that exists, got {out}")
-        return out
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"expected --out a folder for several files, got the file {out}")
-    out.mkdir(parents=True, exist_ok=True)
-    return out / name
 
 
 def _write_pictures(lesson: Lesson, page: LessonPage, out: Path) -> None:
@@ -88,8 +89,8 @@ def _write_pictures(lesson: Lesson, page: LessonPage, out: Path) -> None:
         print(f"lesson {lesson.id} shows no pictures", file=sys.stderr)
         return
     folder = out / f"{lesson.name}_pictures"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     for name, svg in files.items():
         with writing(folder / name) as file:
             file.write(svg.encode())
-    print(f"left in {folder}: {len(files)} pictures")
+    print(f"left in {folder}: {counted(len(files), 'picture')}")

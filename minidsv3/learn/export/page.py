@@ -57,5 +57,5 @@ def lesson_page(lesson: Lesson) -> LessonPage:
         if not result.ok:
             where = f"lesson {lesson.id}, cell {result.index + 1}, {result.title!r}"
             raise LessonFailed(f"{where}:\n{result.error}")
-        cells.append(Shown(cell, result.output, tuple(getattr(result, "pictures", ()))))
+        cells.append(Shown(cell, result.output, tuple(result.pictures)))
     return LessonPage(lesson.id, lesson.title, lesson.minutes, lesson.anchor, tuple(cells), lesson.task)
