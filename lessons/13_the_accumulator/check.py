@@ -1,6 +1,7 @@
 """What the tensor core's adder has to give, bit for bit; the package's own is `minidsv3.numerics.mma`."""
 
 import dataclasses
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,22 +31,28 @@ def e4m3(signature, at_most, **more):
 
 
 PRODUCTS = e4m3("K, K", 8)
-LENGTHS = arrays("", n=(1, 3, "int64"))
+LENGTHS = arrays("", n=(1, 2, "int64"))
 WITH_C = e4m3("K, K,", 3, c=(-(2**26), 2**26, "int64"))
 
 
-def core(a, b, c, unit=FP8):
-    """The package's register after one instruction (or more, of a small unit)."""
-    start = np.array([[c]], np.float32)
-    return mma(E4M3.encode(a)[None], E4M3.encode(b)[:, None], start, unit, pad=True)[0, 0]
+def core(a, b, c, terms=FP8.terms):
+    """The package's register after one instruction (or more, of a small tensor core)."""
+    return known(a.tobytes(), b.tobytes(), float(c), terms)
 
 
-def promoted(a, b, unit, interval):
+@lru_cache(maxsize=4096)  # the same inputs are drawn at each check
+def known(a, b, c, terms):
+    unit = dataclasses.replace(FP8, terms=terms, depth=terms)
+    a, b = (E4M3.encode(np.frombuffer(x, np.float32)) for x in (a, b))
+    return mma(a[None], b[:, None], np.array([[c]], np.float32), unit, pad=True)[0, 0]
+
+
+def promoted(a, b, terms, interval):
     """The package's registers, added in FP32."""
     total = np.float32(0)
     for start in range(0, len(a), interval):
         part = slice(start, start + interval)
-        total = total + core(a[part], b[part], 0, unit)
+        total = total + core(a[part], b[part], 0, terms)
     return total
 
 
@@ -58,7 +65,7 @@ def number(yours):
 
 @prop("both functions return one number", PRODUCTS)
 def shape(fused_step, promoted_sum, a, b):
-    return number(fused_step(a, b, 0.0)) or number(promoted_sum(a, b))
+    return number(fused_step(a, b, 0.0)) or number(promoted_sum(a, b, TERMS, INTERVAL))
 
 
 @prop("the first product alone comes out exactly", PRODUCTS)
@@ -78,18 +85,17 @@ def from_c(fused_step, a, b, c):
 
 @prop("steps of 2 products, to FP32 every 4: the sum has the bits of the tensor core", PRODUCTS, points=2)
 def promotes(promoted_sum, a, b):
-    small = dataclasses.replace(FP8, terms=TERMS, depth=TERMS)
     yours = promoted_sum(a, b, TERMS, INTERVAL)
-    return close(np.float32(yours), promoted(a, b, small, INTERVAL), 0)
+    return close(np.float32(yours), promoted(a, b, TERMS, INTERVAL), 0)
 
 
-@prop("promotion every 128 bounds the error that grows with K: 1024 n products", LENGTHS)
+@prop("promotion every 128 bounds the error that grows with K: 512 n products", LENGTHS)
 def bounds_the_error(promoted_sum, n):
-    K = 1024 * int(n)
+    K = 512 * int(n)
     codes = np.random.default_rng(K).integers(0x30, LARGEST_CODE, (2, K)).astype(np.uint8)
     a, b = E4M3.decode(codes)  # positive: every cut goes down
     exact = float(a.astype(np.float64) @ b)
     alone, yours = (promoted_sum(a, b, 32, interval) for interval in (K, 128))
     errors = np.array([(exact - alone) / exact, (exact - yours) / exact])
-    expected = np.array([(exact - core(a, b, 0)) / exact, (exact - promoted(a, b, FP8, 128)) / exact])
+    expected = np.array([(exact - core(a, b, 0)) / exact, (exact - promoted(a, b, FP8.terms, 128)) / exact])
     return close(errors, expected, 1e-7)
