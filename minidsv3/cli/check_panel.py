@@ -1,5 +1,7 @@
 """A check's result on a console: in a frame with colour, in plain lines, as words for a screen reader.
 
+A frame is 22 lines at most, and between 60 and 120 columns wide.
+
 Does: choose the form, colour it. Does not: write the words (`minidsv3.learn.panel`); colour says nothing
 that they do not.
 

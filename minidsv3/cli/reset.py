@@ -1,5 +1,7 @@
 """`minidsv3 reset`: begin an exercise anew; what you wrote is kept beside it.
 
+The progress of the exercise begins anew too: attempts, hints and state.
+
 Does: put the stub back, move yours to `exercise.before.py` (or `.before-2.py`, and so on), clear its
 progress. Does not: delete anything of yours.
 

@@ -86,9 +86,10 @@ def check(
             outcomes.append(outcome)
             if failure:
                 found[outcome.name] = failure
-        score, problem = code.score, _unasked(code)
+        passed = all(outcome.status == "passed" for outcome in outcomes)
+        score, problem = code.score, _unasked(code) if passed else None
     failure = next(iter(found.values()), None)
-    passed = problem is None and all(outcome.status == "passed" for outcome in outcomes)
+    passed = passed and problem is None
     return CheckResult(
         exercise=lesson.id,
         title=lesson.title,
@@ -138,7 +139,7 @@ def _unasked(code: StudentCode) -> str | None:
     try:
         code.session.finish()
     except Ended as ended:
-        return None if code.session.problem else str(ended)
+        return str(ended)
     return None
 
 

@@ -15,7 +15,7 @@ Does: compare, differentiate, count. Does not: search (`falsify`), run the chain
     >>> close(np.array([0.5, np.nan]), np.array([0.5, 1.0])).note
     'yours and the expected differ'
 
-Next: minidsv3.learn.falsify
+Next: minidsv3.learn.student
 """
 
 from collections.abc import Callable, Mapping, Sequence

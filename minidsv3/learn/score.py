@@ -8,7 +8,7 @@ Does: ratios and sentences. Does not: count (`work`), or judge what is too much 
     >>> score.lines()[1]
     'bytes moved     6,400   1 x the solution (6,400)'
 
-Next: minidsv3.learn.result
+Next: minidsv3.learn.shrink
 """
 
 from dataclasses import dataclass

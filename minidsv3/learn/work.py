@@ -13,7 +13,7 @@ the student's process and needs NumPy alone.
     >>> work.flops == 2 * 4 * 8 * 2 + 4 * 2, work.bytes == (32 + 16 + 8) * 4 + (8 + 8) * 4
     (True, True)
 
-Next: minidsv3.learn.strategies
+Next: minidsv3.learn.score
 """
 
 import contextlib
