@@ -22,16 +22,17 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from typing import IO, NoReturn
 
 from minidsv3.learn import child, child_walls
-from minidsv3.learn.child_line import Ends
+from minidsv3.learn.child_line import START_SECONDS, Ends
 from minidsv3.learn.sandbox import Limits, environment
 
 __all__ = ["alone", "alone_command", "start_alone"]
 
 START = "import sys; sys.path.insert(0, sys.argv[1]); from minidsv3.learn import child_alone as a; a.alone()"
+UP = b"+"  # its first byte
 TICK = 0.1  # seconds between two looks at whether it has ended
 
 
@@ -56,9 +57,8 @@ def start_alone(limits: Limits, folder: str) -> Ends:
     (channel, far), (printed, far_printed), (line, guard) = (socket.socketpair() for _ in range(3))
     asked, answered = far.dup(), far
     Thread(target=_carry_in, args=(asked, process.stdin), daemon=True).start()
-    Thread(target=_carry_out, args=(process.stdout, answered), daemon=True).start()
     Thread(target=_carry_out, args=(process.stderr, far_printed), daemon=True).start()
-    Thread(target=_guard, args=(process, guard, limits), daemon=True).start()
+    Thread(target=_guard, args=(process, guard, answered, limits), daemon=True).start()
     return channel, printed, line
 
 
@@ -78,8 +78,16 @@ def _carry_out(pipe: IO[bytes], near: socket.socket) -> None:
         near.shutdown(socket.SHUT_RDWR)
 
 
-def _guard(process: subprocess.Popen[bytes], line: socket.socket, limits: Limits) -> None:
-    """Say what holds, then how it ended; end it when the other side lets go."""
+def _guard(
+    process: subprocess.Popen[bytes], line: socket.socket, answered: socket.socket, limits: Limits
+) -> None:
+    """When it is up say what holds, then how it ended; end it when the other side lets go."""
+    assert process.stdout is not None
+    late = Timer(START_SECONDS, process.kill)
+    late.start()
+    os.read(process.stdout.fileno(), len(UP))
+    late.cancel()
+    Thread(target=_carry_out, args=(process.stdout, answered), daemon=True).start()
     with line, contextlib.suppress(OSError):
         held = sorted(child_walls.limit_self(asdict(limits), dry=True))
         line.sendall(json.dumps({"held": held}).encode() + b"\n")
@@ -103,4 +111,5 @@ def alone() -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     child_walls.limit_self(limits, own=False)
+    os.write(answers, UP)
     child.serve(asked, limits, answers)
