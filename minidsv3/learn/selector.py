@@ -10,6 +10,7 @@ Does: parse, match, pick. Does not: find what a name stands for, evaluate.
     >>> which = parse("mla.softmax[layer=2, head=1, token=0:2]")
     >>> which.name, which.layer, str(which)
     ('mla.softmax', 2, 'mla.softmax[layer=2,head=1,token=0:2]')
+    >>> import numpy as np
     >>> p = np.arange(24).reshape(2, 3, 4)                                   # heads, tokens, keys
     >>> pick(p, ("H", "T", "S"), which.at)
     Picked(value=array([[12, 13, 14, 15],
