@@ -2,8 +2,8 @@
 
 A lesson is a folder `NN_name` with `lesson.toml` (title, minutes, needs, anchor, and the exercise's functions
 and op), `lesson.py`, `exercise.py` (the stub), `solution.py`, `check.py` (the properties), `hints.toml` and
-`wrong/` (wrong solutions, the first line of each docstring saying what is wrong). An installed package carries
-the folders as `minidsv3/_lessons`; a checkout has them beside the package.
+`wrong/` (wrong solutions, the first line of each docstring saying what is wrong). An installed package has
+the folders as `minidsv3/_lessons`, a checkout beside the package.
 
 Does: find, read, write a stub into the student's folder. Does not: run anything of it.
 

@@ -148,7 +148,7 @@ def _digits(found: Counterexample) -> int:
 
 
 def _arrays(blocks: list[Block], width: int, room: int) -> list[str]:
-    """Blocks side by side in bands: with fewer rows, then narrower, then fewer inputs, until there is room."""
+    """Blocks side by side in bands: fewer rows, then narrower, then fewer inputs, until there is room."""
     inputs = sum(block.name not in ("yours", "expected", "difference") for block in blocks)
     lines: list[str] = []
     for dropped in range(max(inputs, 1)):
