@@ -125,7 +125,7 @@ def inspected(
 
     A value that no picture suits comes as text.
     """
-    which = parse(text)
+    which = parse(text) if "=" in text else Selector(text, {})
     found = _found(which, namespace, rows, events)
     if kind and kind not in KINDS and not isinstance(found.value, np.ndarray):
         return _of_class(kind, found.value, text)

@@ -173,3 +173,90 @@ def test_the_ends_are_told(player):
     empty = Player.from_text("")
     with pytest.raises(ValueError, match="at its end"):
         empty.forward()
+
+
+# ---- ops, pictures, expressions, a changed text -----------------------------------------------------------
+
+
+def test_events_hold_copies_of_what_went_in_and_came_out(player):
+    player.go(3)
+    (event,) = player.last.events
+    assert (event.op.id, [name for name, _ in event.inputs]) == ("mla.out", ["o", "W_O"])
+    assert event.result.tolist() == [[3.0] * 4] * 2
+
+
+def test_events_keep_their_rows_where_there_is_no_room_for_arrays(player, monkeypatch):
+    monkeypatch.setattr("minidsv3.learn.player.MOST_COPIED", 8)
+    player.go(3)
+    (event,) = player.last.events
+    assert (event.row.op, event.inputs, event.outputs) == ("mla.out", (), ())
+
+
+def test_machines_of_earlier_cells_report_to_later_ones(player):
+    player.go(3)
+    player.back()
+    assert [len(result.events) for result in player.results] == [0, 0]
+    assert len(player.forward().events) == 1
+
+
+def test_run_all_stops_at_the_first_failing_cell_and_can_go_back(player):
+    told = []
+    ran = player.run_all(told.append)
+    assert [result.ok for result in ran] == [True, True, True, False]
+    assert told == ran
+    player.go(2)
+    assert player.namespace["x"].tolist() == [0, 1, 2, 3]
+
+
+def test_back_shows_what_the_cell_before_gave(player):
+    player.go(3)
+    player.back()
+    assert player.last.title == "Make"
+    player.back()
+    player.back()
+    assert player.last is None
+
+
+def test_evaluate_leaves_everything_as_it_was_unless_asked(player):
+    player.go(3)
+    before = state(player)
+    found = player.evaluate("(x.fill(1), rows.append(2), rng.integers(9), x.sum())[-1]")
+    assert (found.text, found.ok, found.undone) == ("np.float64(4.0)", True, True)
+    assert state(player) == before
+    assert player.evaluate("y = 1; print('said')").text == "said\n"
+    assert "y" not in player.namespace
+    assert player.evaluate("x[0] = 8", keep=True).ok
+    assert player.namespace["x"][0] == 8
+    failed = player.evaluate("nothing")
+    assert (failed.text, failed.ok) == ("NameError: name 'nothing' is not defined", False)
+
+
+def test_a_changed_text_is_taken_from_the_first_cell_that_differs(player):
+    player.go(3)
+    assert player.change(LESSON.replace("# Prose.", "# Prose.\n# More.").replace("+= 10", "+= 20")) == 0
+    player.go(3)
+    assert player.namespace["x"].tolist() == [0, 21, 22, 23]
+    assert player.change(LESSON.replace("# Prose.", "# Prose.\n# More.")) == 2
+    assert player.forward().output == "[ 0. 11. 12. 13.] 1\n"
+    with pytest.raises(ValueError, match="expected a cell marker"):
+        player.change("x = 1")
+    assert player.position == 3
+
+
+def test_back_runs_again_from_the_nearest_snapshot_only(monkeypatch):
+    text = (
+        "# %% A\nran = []\n# %% B\ng = iter('abc')\nran.append('B')\n# %% C\nran.append(next(g))\n# %% D\n1\n"
+    )
+    player = Player.from_text(text)
+    player.go(4)
+    player.go(2)
+    assert player.namespace["ran"] == ["B"]
+    assert next(player.namespace["g"]) == "a"
+
+
+def test_a_picture_that_is_not_there_fails_its_cell():
+    result = Player.from_text('# %% A  show="heat_map:y"\nx = 1\n', "demo.py").forward()
+    assert not result.ok
+    assert result.error.startswith(
+        "demo.py, line 1: show='heat_map:y': expected a name of the lesson, got 'y'"
+    )

@@ -1,4 +1,4 @@
-"""Lessons played on a terminal as a student would, screens kept as text. 40 s together."""
+"""Lessons played on a terminal as a student would, screens kept as text. 70 s together."""
 
 import re
 
