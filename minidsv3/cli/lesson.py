@@ -149,6 +149,9 @@ def _ran(lesson: Lesson, cells: list[CellResult]) -> dict[str, Any]:
 
 
 def _run_all(lesson: Lesson, player: Player) -> int:
+    from minidsv3.cli.terminal import results
+
+    results()  # whatever the encoding lacks has a twin, in prose as well
     print(f"lesson {lesson.id}: {lesson.title}")
     results = player.run_all(lambda result: _print(player.cells[result.index], result))
     if results and not results[-1].ok:
@@ -169,7 +172,7 @@ def _print(cell: Cell, result: CellResult) -> None:
 def _print_pictures(result: CellResult) -> None:
     from minidsv3.cli.terminal import reads_aloud, results
 
-    console = results()  # whatever the encoding lacks has a twin
+    console = results()
     for _, picture in result.pictures:
         console.print()
         console.print(picture.describe() if reads_aloud() else picture)
