@@ -153,9 +153,9 @@ def _run_all(lesson: Lesson, player: Player) -> int:
 
     results()  # whatever the encoding lacks has a twin, in prose as well
     print(f"lesson {lesson.id}: {lesson.title}")
-    results = player.run_all(lambda result: _print(player.cells[result.index], result))
-    if results and not results[-1].ok:
-        return _failed(lesson, results[-1])
+    ran = player.run_all(lambda result: _print(player.cells[result.index], result))
+    if ran and not ran[-1].ok:
+        return _failed(lesson, ran[-1])
     print()
     return 0
 
