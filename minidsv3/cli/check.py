@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minidsv3.learn.exercises import Lesson, find_lesson, lessons, student_file, student_place
-from minidsv3.learn.session import Warm
+from minidsv3.learn.sandbox.session import Warm
 
 if TYPE_CHECKING:
     from minidsv3.learn.result import CheckResult

@@ -23,7 +23,7 @@ from minidsv3.cli.terminal import draws_in_place, results
 from minidsv3.learn.exercises import Lesson, student_file
 from minidsv3.learn.progress import next_hint, record_hint
 from minidsv3.learn.result import CheckResult
-from minidsv3.learn.session import Warm
+from minidsv3.learn.sandbox.session import Warm
 
 __all__ = ["watch"]
 

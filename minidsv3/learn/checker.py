@@ -32,7 +32,7 @@ import numpy as np
 
 from minidsv3.learn.exercises import Lesson, find_lesson, student_file
 from minidsv3.learn.result import CheckResult, Counterexample, Outcome, equation_card
-from minidsv3.learn.session import Ended, Limits, Warm
+from minidsv3.learn.sandbox.session import Ended, Limits, Warm
 from minidsv3.learn.student import StudentCode
 from minidsv3.machine import look_up
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minidsv3.learn.properties import Difference, Property
-from minidsv3.learn.session import Ended
+from minidsv3.learn.sandbox.session import Ended
 from minidsv3.learn.shrink import Inputs, shrunk
 from minidsv3.learn.student import Raised, StudentCode
 

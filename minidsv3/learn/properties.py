@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minidsv3.learn.child_values import Other
+from minidsv3.learn.sandbox.values import Other
 from minidsv3.learn.score import Score
 from minidsv3.learn.strategies import Draws, arrays, operands
 
@@ -76,7 +76,7 @@ class Student(Protocol):
     """A function of the student's, in a process of its own: a call answers with the plain value."""
 
     name: str
-    last: Any  # minidsv3.learn.session.Answer of the last call: shares, changed, raised, work
+    last: Any  # minidsv3.learn.sandbox.session.Answer of the last call: shares, changed, raised, work
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Call it; what it raises ends the judge, and is the difference."""

@@ -17,10 +17,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from minidsv3.learn.child_values import pack
 from minidsv3.learn.exercises import Lesson
+from minidsv3.learn.sandbox.session import Answer, Ended, Limits, Session, Warm
+from minidsv3.learn.sandbox.values import pack
 from minidsv3.learn.score import Score
-from minidsv3.learn.session import Answer, Ended, Limits, Session, Warm
 from minidsv3.learn.work import Work
 
 MOST_KNOWN = 2000  # answers kept

@@ -22,8 +22,8 @@ from minidsv3.learn.authoring import (
     manifest,
     style,
 )
-from minidsv3.learn.authoring_runs import Run, plainly, played
-from minidsv3.learn.authoring_text import is_telling, lines, names, numbers, words_of
+from minidsv3.learn.authoring.runs import Run, plainly, played
+from minidsv3.learn.authoring.text import is_telling, lines, names, numbers, words_of
 from minidsv3.learn.exercises import find_lesson, lessons
 from minidsv3.learn.result import CheckResult, Counterexample, Outcome
 

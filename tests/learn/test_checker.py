@@ -9,7 +9,7 @@ import pytest
 from minidsv3.learn.checker import assert_passes, check, load_counterexample, save_counterexample
 from minidsv3.learn.exercises import find_lesson, lessons
 from minidsv3.learn.result import pack, unpack
-from minidsv3.learn.session import Warm
+from minidsv3.learn.sandbox.session import Warm
 
 LESSON = find_lesson("00")
 GOOD = LESSON.solution

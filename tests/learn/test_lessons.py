@@ -9,7 +9,7 @@ import pytest
 from minidsv3.learn.checker import check
 from minidsv3.learn.exercises import find_lesson, lessons, lessons_folder, student_file
 from minidsv3.learn.player import Player
-from minidsv3.learn.session import Warm
+from minidsv3.learn.sandbox.session import Warm
 
 START = "import runpy, sys; sys.path.insert(0, sys.argv[1]); runpy.run_path(sys.argv[2], run_name='__main__')"
 every_lesson = pytest.mark.parametrize("lesson", lessons(), ids=lambda lesson: lesson.id)

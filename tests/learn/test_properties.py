@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minidsv3.learn.child_values import Other
 from minidsv3.learn.properties import (
     STAGES,
     arrays,
@@ -20,6 +19,7 @@ from minidsv3.learn.properties import (
     prop,
     same_bits,
 )
+from minidsv3.learn.sandbox.values import Other
 from minidsv3.learn.score import Score
 from minidsv3.learn.work import Work
 from minidsv3.machine import catalogue, primitives

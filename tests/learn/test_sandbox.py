@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minidsv3.learn import session as sessions
 from minidsv3.learn.sandbox import ALWAYS, WALLS, Limits, in_words
-from minidsv3.learn.session import Ended, Lost, Other, Session, Warm
+from minidsv3.learn.sandbox import session as sessions
+from minidsv3.learn.sandbox.session import Ended, Lost, Other, Session, Warm
 
 X = np.array([[1.0, -2.0]], np.float32)
 SHORT = Limits(wall_seconds=0.8, cpu_seconds=1)

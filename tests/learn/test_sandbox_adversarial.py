@@ -20,7 +20,7 @@ import minidsv3
 from minidsv3.learn.checker import check
 from minidsv3.learn.exercises import find_lesson
 from minidsv3.learn.sandbox import Limits
-from minidsv3.learn.session import Answer, Ended, Session, Warm
+from minidsv3.learn.sandbox.session import Answer, Ended, Session, Warm
 
 FOLDER = Path(__file__).parent / "adversarial"
 SHORT = Limits(memory_mib=256, cpu_seconds=1, wall_seconds=1.0, disk_mib=8)

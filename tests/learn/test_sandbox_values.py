@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from minidsv3.learn.child_values import (
+from minidsv3.learn.sandbox.values import (
     FORMATS,
     MOST_DEEP,
     MOST_KEYS,

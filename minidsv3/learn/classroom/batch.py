@@ -31,7 +31,7 @@ from minidsv3.learn.classroom.journal import MOST_BEGUN, Journal
 from minidsv3.learn.classroom.key import Key
 from minidsv3.learn.classroom.submission import Handed, Submission, hand_in
 from minidsv3.learn.classroom.worker import Died, Order, Worker
-from minidsv3.learn.session import Limits
+from minidsv3.learn.sandbox.session import Limits
 
 __all__ = ["Batch", "Graded", "default_jobs", "digest_of", "is_ungraded"]
 

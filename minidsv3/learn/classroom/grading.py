@@ -32,7 +32,7 @@ from minidsv3.learn.checker import check, save_counterexample
 from minidsv3.learn.classroom.key import ExerciseKey, Key
 from minidsv3.learn.classroom.submission import Handed, printable
 from minidsv3.learn.result import CheckResult, Outcome, pack
-from minidsv3.learn.session import Limits, Warm
+from minidsv3.learn.sandbox.session import Limits, Warm
 
 __all__ = ["LIMITS", "Grader", "limits_held", "refused", "solved"]
 

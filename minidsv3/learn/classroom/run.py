@@ -32,7 +32,7 @@ from minidsv3.learn.classroom.key import KEY, ExerciseKey, Key, read_key
 from minidsv3.learn.classroom.submission import Handed, Submission, hand_in, submissions_in
 from minidsv3.learn.exercises import Lesson, lessons
 from minidsv3.learn.result import Outcome
-from minidsv3.learn.session import Limits
+from minidsv3.learn.sandbox.session import Limits
 
 __all__ = ["Plan", "find_key", "grade_class", "plan"]
 

@@ -30,7 +30,7 @@ from typing import Any
 
 from minidsv3.learn.classroom.key import key_from_toml
 from minidsv3.learn.classroom.submission import Handed
-from minidsv3.learn.session import Limits
+from minidsv3.learn.sandbox.session import Limits
 
 __all__ = ["Died", "Order", "Worker", "serve"]
 

@@ -15,9 +15,9 @@ Does: pack, unpack, refuse. Does not: read or write a pipe (`child`, `session`).
     Other(kind='range', said='range(0, 3)')
     >>> unpack(b"l" + bytes([255] * 4))
     Traceback (most recent call last):
-    minidsv3.learn.child_values.Malformed: expected 4294967295 values, got 0 bytes
+    minidsv3.learn.sandbox.values.Malformed: expected 4294967295 values, got 0 bytes
 
-Next: minidsv3.learn.child_spaces
+Next: minidsv3.learn.sandbox.spaces
 """
 
 import math

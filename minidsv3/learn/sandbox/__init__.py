@@ -15,7 +15,7 @@ own; Windows holds wall time and output alone. `Session.held` says what was foun
     >>> in_words({"code": -11, "cpu": 0.2, "why": None}, Limits())
     'crashed (SIGSEGV)'
 
-Next: minidsv3.learn.child_values
+Next: minidsv3.learn.sandbox.values
 """
 
 import os

@@ -4,14 +4,14 @@ A question carries a nonce of 16 random bytes and a number; its answer has to ca
 being asked for, too late, too large, or is no value at all ends the line: `Ended`, in words. The guard of the
 process says on a line of its own what holds and how it ended; what is printed comes on a third, up to a cap.
 
-Every byte from there may be anything. Sizes are checked before they are read, values by `child_values`.
+Every byte from there may be anything. Sizes are checked before they are read, values by `values`.
 
-Does: ask, wait, give up. Does not: know what is asked (`session`), or start anything (`child_alone`, `Warm`).
+Does: ask, wait, give up. Does not: know what is asked (`session`), or start anything (`alone`, `Warm`).
 
     >>> issubclass(Lost, Ended)
     True
 
-Next: minidsv3.learn.session
+Next: minidsv3.learn.sandbox.session
 """
 
 import contextlib
@@ -22,8 +22,8 @@ import socket
 from time import monotonic
 from typing import Any, NoReturn
 
-from minidsv3.learn.child_values import HEADER, MOST_BYTES, Value, pack, unpack
 from minidsv3.learn.sandbox import Limits, in_words
+from minidsv3.learn.sandbox.values import HEADER, MOST_BYTES, Value, pack, unpack
 
 __all__ = ["END_SECONDS", "START_SECONDS", "UNREADABLE", "Ended", "Ends", "Line", "Lost"]
 

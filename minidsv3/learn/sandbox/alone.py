@@ -3,14 +3,14 @@
 It speaks over its standard pipes, and threads of ours carry them to sockets, since some systems wait for
 sockets alone. Another thread of ours is its guard: it says how the process ended, and ends it when our side
 lets go. What the process itself started is not found there; of the limits, wall time and output hold, and
-those that `child_walls` can set.
+those that `walls` can set.
 
 Does: start, carry, end. Does not: keep anything warm.
 
     >>> alone_command()[1]
     '-I'
 
-Next: minidsv3.learn.child_line
+Next: minidsv3.learn.sandbox.line
 """
 
 import contextlib
@@ -25,20 +25,21 @@ from pathlib import Path
 from threading import Thread, Timer
 from typing import IO, NoReturn
 
-from minidsv3.learn import child, child_walls
-from minidsv3.learn.child_line import START_SECONDS, Ends
-from minidsv3.learn.sandbox import Limits, environment
+from minidsv3.learn.sandbox import Limits, child, environment, walls
+from minidsv3.learn.sandbox.line import START_SECONDS, Ends
 
 __all__ = ["alone", "alone_command", "start_alone"]
 
-START = "import sys; sys.path.insert(0, sys.argv[1]); from minidsv3.learn import child_alone as a; a.alone()"
+START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from minidsv3.learn.sandbox import alone as a; a.alone()"
+)
 UP = b"+"  # its first byte
 TICK = 0.1  # seconds between two looks at whether it has ended
 
 
 def alone_command() -> list[str]:
     """What starts the process; limits follow as JSON."""
-    return [sys.executable, "-I", "-c", START, str(Path(__file__).resolve().parents[2])]
+    return [sys.executable, "-I", "-c", START, str(Path(__file__).resolve().parents[3])]
 
 
 def start_alone(limits: Limits, folder: str) -> Ends:
@@ -89,7 +90,7 @@ def _guard(
     late.cancel()
     Thread(target=_carry_out, args=(process.stdout, answered), daemon=True).start()
     with line, contextlib.suppress(OSError):
-        held = sorted(child_walls.limit_self(asdict(limits), dry=True))
+        held = sorted(walls.limit_self(asdict(limits), dry=True))
         line.sendall(json.dumps({"held": held}).encode() + b"\n")
         while process.poll() is None:
             if select.select([line], [], [], TICK)[0]:
@@ -110,6 +111,6 @@ def alone() -> NoReturn:
     asked, answers = os.dup(0), os.dup(1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    child_walls.limit_self(limits, own=False)
+    walls.limit_self(limits, own=False)
     os.write(answers, UP)
     child.serve(asked, limits, answers)

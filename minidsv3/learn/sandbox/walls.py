@@ -2,7 +2,7 @@
 
 Everywhere on POSIX: limits on memory, CPU seconds, file size and processes, and no open file but its own. On
 Linux it also gives up what it may: root's become the rights of a user that owns nothing. Where no space of
-its own could be had (`child_spaces`), Landlock keeps it from writing other files and signalling others, if
+its own could be had (`spaces`), Landlock keeps it from writing other files and signalling others, if
 the kernel is new enough.
 
 Does: limit this very process, for good. Does not: promise more than accidents need; this is no security
@@ -11,7 +11,7 @@ boundary.
     >>> sorted(limit_self({"memory_mib": 64, "cpu_seconds": 1, "file_mib": 1, "processes": 1}, dry=True))
     ['CPU time', 'file size', 'memory', 'processes']
 
-Next: minidsv3.learn.child
+Next: minidsv3.learn.sandbox.child
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from minidsv3.learn.child_spaces import LINUX, NEWUSER, STRANGERS, keep_ids, pointer, system
+from minidsv3.learn.sandbox.spaces import LINUX, NEWUSER, STRANGERS, keep_ids, pointer, system
 
 __all__ = ["become_nobody", "limit_self", "take_descriptors"]
 

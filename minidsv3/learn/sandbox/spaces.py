@@ -2,17 +2,17 @@
 
 The warm process goes into namespaces once, with root's rights or those that a user namespace gives, and makes
 every file in them read-only. Each session then gets a space of processes whose first is its guard, and a
-folder that is a small file system in memory. Where that cannot be had, `child_walls` does what it can.
+folder that is a small file system in memory. Where that cannot be had, `walls` does what it can.
 
 Everything is tried before it is relied on. What a function returns is what holds, in words of
 `sandbox.WALLS`.
 
-Does: namespaces and mounts, by the C library. Does not: limits (`child_walls`), kill (`child_guard`).
+Does: namespaces and mounts, by the C library. Does not: limits (`walls`), kill (`guard`).
 
     >>> enclose(plain=True)
     set()
 
-Next: minidsv3.learn.child_walls
+Next: minidsv3.learn.sandbox.walls
 """
 
 import contextlib

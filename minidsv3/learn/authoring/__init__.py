@@ -1,8 +1,8 @@
 """What a lesson has to keep so that a student can trust it: checked for authors, before students find out.
 
 Every lesson goes through the same rules: its files and manifest, the names and numbers of its text
-(`authoring_text`), its run as plain Python with only the earlier lessons present and in the player
-(`authoring_runs`), and its exercise: the stub fails, the solution passes, and every wrong solution in
+(`text`), its run as plain Python with only the earlier lessons present and in the player
+(`runs`), and its exercise: the stub fails, the solution passes, and every wrong solution in
 `wrong/` is caught with a small counterexample, soon. A breach is a `Finding` that says what to do.
 
 Does: findings and figures as data. Does not: judge whether the lesson teaches.
@@ -11,7 +11,7 @@ Does: findings and figures as data. Does not: judge whether the lesson teaches.
     >>> list(manifest(find_lesson("00"))), list(files(find_lesson("00")))
     ([], [])
 
-Next: minidsv3.learn.authoring_text
+Next: minidsv3.learn.authoring.text
 """
 
 import ast
@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NamedTuple
 
-from minidsv3.learn.authoring_runs import Run, plainly, played
-from minidsv3.learn.authoring_text import Finding, lines, names, numbers
+from minidsv3.learn.authoring.runs import Run, plainly, played
+from minidsv3.learn.authoring.text import Finding, lines, names, numbers
 from minidsv3.learn.checker import check
 from minidsv3.learn.exercises import Lesson, lessons
 from minidsv3.learn.result import CheckResult
-from minidsv3.learn.session import Warm
+from minidsv3.learn.sandbox.session import Warm
 from minidsv3.machine import catalogue
 
 __all__ = ["Caught", "Finding", "Report", "examine", "exercise", "files", "manifest"]

@@ -8,12 +8,12 @@ Numbers: what prose, comments and printed strings state is telling from three di
 Such a number is one of the package's data, a power of two, or stands in `[numbers]` of `lesson.toml` with the
 reason why it may. Numbers that a lesson computes need no permission.
 
-Does: read. Does not: run the lesson (`authoring_runs`).
+Does: read. Does not: run the lesson (`runs`).
 
     >>> [word for word in ("64", "4096", "0.0721", "3,970", "100") if is_telling(word)]
     ['0.0721', '3,970']
 
-Next: minidsv3.learn.authoring_runs
+Next: minidsv3.learn.authoring.runs
 """
 
 import ast

@@ -13,7 +13,7 @@ Does: fork, wait, kill. Does not: run a line of the student's.
     >>> told(9, 1.25, None) == {"code": -9, "cpu": 1.25, "why": None}
     True
 
-Next: minidsv3.learn.child_alone
+Next: minidsv3.learn.sandbox.alone
 """
 
 import contextlib
@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minidsv3.learn import child, child_spaces, child_walls
+from minidsv3.learn.sandbox import child, spaces, walls
 
 __all__ = ["nursery", "told"]
 
@@ -42,7 +42,7 @@ def nursery() -> NoReturn:
     sys.argv = [""]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     folder = str(Path.cwd())
-    held = child_spaces.enclose(plain="plain" in said)
+    held = spaces.enclose(plain="plain" in said)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         try:
@@ -50,9 +50,9 @@ def nursery() -> NoReturn:
         except ConnectionError:
             data, descriptors = b"", []
         if not data:
-            child_spaces.remove_folder(folder, held)
+            spaces.remove_folder(folder, held)
             os._exit(0)
-        if descriptors and child_spaces.fork_alone(held) == 0:
+        if descriptors and spaces.fork_alone(held) == 0:
             try:
                 control.close()
                 guard(json.loads(data), held, *descriptors)
@@ -68,10 +68,10 @@ def nursery() -> NoReturn:
 
 def guard(order: Table, held: set[str], channel: int, output: int, line: int) -> NoReturn:
     """Fork the student's process, tell how it ended, and end what it left."""
-    child_spaces.die_with_parent()
-    child_spaces.adopt()
-    limits, user = order["limits"], child_spaces.a_user(held)
-    folder, held_there = child_spaces.own_folder(order["folder"], limits, held, user)
+    spaces.die_with_parent()
+    spaces.adopt()
+    limits, user = order["limits"], spaces.a_user(held)
+    folder, held_there = spaces.own_folder(order["folder"], limits, held, user)
     awake = _awake()
     says, hears = os.pipe()
     pid = os.fork()
@@ -155,9 +155,9 @@ def _student(limits: Table, held: set[str], user: int, ends: tuple[int, int, int
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    holds = child_walls.become_nobody(user, limits, held)
+    holds = walls.become_nobody(user, limits, held)
     os.write(hears, json.dumps(sorted(holds)).encode())
-    channel = child_walls.take_descriptors(channel, output)
+    channel = walls.take_descriptors(channel, output)
     child.serve(channel, limits)
 
 

@@ -5,14 +5,14 @@ Every further one names a function and its arguments. The answer holds what it r
 with the line), what NumPy warned of and what was printed meanwhile, whether the result shares memory with an
 argument or an argument was changed, and the work, if that was asked for.
 
-Does: run and tell. Does not: judge, nor keep the code from anything (`child_walls` and `child_guard` have
+Does: run and tell. Does not: judge, nor keep the code from anything (`walls` and `guard` have
 done that by then). What this side says is believed by nobody: a student's code may replace all of it.
 
     >>> request = {"function": "f", "names": ["x"], "values": [3], "count": False}
     >>> answer(request, {"f": lambda x: 2 * x})["value"]
     6
 
-Next: minidsv3.learn.child_guard
+Next: minidsv3.learn.sandbox.guard
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from minidsv3.learn.child_values import HEADER, Other, TooLarge, pack, type_name, unpack
+from minidsv3.learn.sandbox.values import HEADER, Other, TooLarge, pack, type_name, unpack
 
 __all__ = ["FILE", "answer", "load", "raised", "serve"]
 

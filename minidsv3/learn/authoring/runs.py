@@ -4,7 +4,7 @@ The plain run is a process of its own in a folder that holds the package and, of
 those that it needs; whatever else it leans on is not there. The run in the player looks at what every cell
 prints and shows: columns, and the words that stand for a picture where there is none.
 
-Does: run, measure. Does not: read its text (`authoring_text`).
+Does: run, measure. Does not: read its text (`text`).
 
     >>> from minidsv3.learn.exercises import find_lesson
     >>> played(find_lesson("00")).findings
@@ -23,7 +23,7 @@ from importlib import resources
 from pathlib import Path
 from time import monotonic
 
-from minidsv3.learn.authoring_text import Finding
+from minidsv3.learn.authoring.text import Finding
 from minidsv3.learn.exercises import Lesson, find_lesson
 from minidsv3.learn.player import CellResult, Player
 

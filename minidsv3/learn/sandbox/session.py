@@ -30,16 +30,16 @@ from time import monotonic
 from typing import Any, Self
 from weakref import WeakSet
 
-from minidsv3.learn.child_alone import start_alone
-from minidsv3.learn.child_line import END_SECONDS, START_SECONDS, UNREADABLE, Ended, Ends, Line, Lost
-from minidsv3.learn.child_values import Other, Value
 from minidsv3.learn.sandbox import ALWAYS, Limits, environment
+from minidsv3.learn.sandbox.alone import start_alone
+from minidsv3.learn.sandbox.line import END_SECONDS, START_SECONDS, UNREADABLE, Ended, Ends, Line, Lost
+from minidsv3.learn.sandbox.values import Other, Value
 from minidsv3.learn.work import Work
 
 __all__ = ["Answer", "Ended", "Limits", "Lost", "Other", "Session", "Warm"]
 
 START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from minidsv3.learn import child_guard as g; g.nursery()"
+    "import sys; sys.path.insert(0, sys.argv[1]); from minidsv3.learn.sandbox import guard as g; g.nursery()"
 )
 MOST_SOURCE = 2**20  # characters
 
@@ -171,7 +171,7 @@ class Warm:
             return
         self._control, theirs = socket.socketpair()
         self._control.settimeout(START_SECONDS)
-        package = str(Path(__file__).resolve().parents[2])
+        package = str(Path(__file__).resolve().parents[3])
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", START, package, str(theirs.fileno()), self._walls],
