@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minidsv3.learn.exercises import Lesson, find_lesson, lessons, student_file, student_place
-from minidsv3.learn.sandbox.session import Warm
 
 if TYPE_CHECKING:
     from minidsv3.learn.result import CheckResult
+    from minidsv3.learn.sandbox.session import Warm
 
 __all__ = ["EXAMPLES", "SUMMARY", "arguments", "checked", "main", "read_source"]
 
@@ -50,6 +50,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Check; 0 if everything passed, else 1."""
+    from minidsv3.learn.sandbox.session import Warm
+
     chosen = _chosen(args)
     with Warm() as warm:
         if args.watch:

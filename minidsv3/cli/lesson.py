@@ -14,11 +14,13 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidsv3.learn.exercises import Lesson, find_lesson, lessons
-from minidsv3.learn.percent import Cell
-from minidsv3.learn.player import CellResult, Player
+
+if TYPE_CHECKING:
+    from minidsv3.learn.percent import Cell
+    from minidsv3.learn.player import CellResult, Player
 
 __all__ = ["EXAMPLES", "SUMMARY", "arguments", "main"]
 
@@ -79,9 +81,10 @@ def _played_last() -> str:
     return name if name in [lesson.id for lesson in lessons()] else lessons()[0].id
 
 
-def _player(args: argparse.Namespace, lesson: Lesson) -> Player:
+def _player(args: argparse.Namespace, lesson: Lesson) -> "Player":
     """Of the student's copy, if there is one and one lesson is asked for."""
     from minidsv3.cli.lesson_player import copy_of
+    from minidsv3.learn.player import Player
 
     copy = copy_of(lesson, Path.cwd())
     own = args.lesson is not None or not args.all
@@ -142,13 +145,13 @@ def _run_json(args: argparse.Namespace, chosen: Sequence[Lesson]) -> int:
     return 0 if ok else 1
 
 
-def _ran(lesson: Lesson, cells: list[CellResult]) -> dict[str, Any]:
+def _ran(lesson: Lesson, cells: "list[CellResult]") -> dict[str, Any]:
     ok = all(cell.ok for cell in cells)
     about = {"id": lesson.id, "title": lesson.title, "ok": ok}
     return about | {"cells": [cell.to_dict() for cell in cells]}
 
 
-def _run_all(lesson: Lesson, player: Player) -> int:
+def _run_all(lesson: Lesson, player: "Player") -> int:
     from minidsv3.cli.terminal import results
 
     results()  # whatever the encoding lacks has a twin, in prose as well
@@ -160,7 +163,7 @@ def _run_all(lesson: Lesson, player: Player) -> int:
     return 0
 
 
-def _print(cell: Cell, result: CellResult) -> None:
+def _print(cell: "Cell", result: "CellResult") -> None:
     """A cell that has run."""
     print(f"\n== {cell.title or f'cell {result.index + 1}'}")
     if cell.kind == "markdown":
@@ -169,7 +172,7 @@ def _print(cell: Cell, result: CellResult) -> None:
     _print_pictures(result)
 
 
-def _print_pictures(result: CellResult) -> None:
+def _print_pictures(result: "CellResult") -> None:
     from minidsv3.cli.terminal import reads_aloud, results
 
     console = results()
@@ -178,7 +181,7 @@ def _print_pictures(result: CellResult) -> None:
         console.print(picture.describe() if reads_aloud() else picture)
 
 
-def _failed(lesson: Lesson, result: CellResult) -> int:
+def _failed(lesson: Lesson, result: "CellResult") -> int:
     sys.stdout.flush()
     where = f"lesson {lesson.id}, cell {result.index + 1}, {result.title!r}"
     print(f"{where} failed:\n{result.error}", end="", file=sys.stderr)

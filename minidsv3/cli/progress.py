@@ -11,13 +11,14 @@ Next: minidsv3.cli.classes
 
 import argparse
 from pathlib import Path
-from typing import Any
-
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from minidsv3.cli.terminal import print_json, reads_aloud, results
 from minidsv3.learn.exercises import Lesson, lessons
 from minidsv3.learn.progress import exercise_row, merge_file, read_progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["EXAMPLES", "SUMMARY", "arguments", "main"]
 
@@ -86,7 +87,9 @@ def _sentence(row: dict[str, Any]) -> str:
     return f"{row['id']} {row['title']}: lesson {_cells(row)}; exercise {row['state']}{hints}"
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def _table(rows: list[dict[str, Any]]) -> "Table":
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False)
     for name in ("", "", "lesson", "exercise", "hints"):
         table.add_column(name)

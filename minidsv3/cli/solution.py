@@ -18,8 +18,6 @@ from typing import Any
 from minidsv3.cli.terminal import print_json, results
 from minidsv3.learn.exercises import Lesson, find_lesson, student_place
 from minidsv3.learn.progress import exercise_row, read_progress, record_skip
-from minidsv3.learn.result import equation_card
-from minidsv3.machine import look_up, primitives
 
 __all__ = ["EXAMPLES", "SUMMARY", "arguments", "main"]
 
@@ -61,6 +59,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _lines(lesson: Lesson, score: dict[str, Any] | None) -> list[str]:
+    from minidsv3.learn.result import equation_card
+    from minidsv3.machine import look_up
+
     lines = [lesson.solution.rstrip(), "", *equation_card(look_up(lesson.op))]
     lines += [f"in the package: {_source(lesson)}", ""]
     lines += [f"hint {i}: {text}" for i, text in enumerate(lesson.hints, 1)]
@@ -76,6 +77,8 @@ def _lines(lesson: Lesson, score: dict[str, Any] | None) -> list[str]:
 
 def _source(lesson: Lesson) -> str:
     """File and line of the primitive that computes the op."""
+    from minidsv3.machine import look_up, primitives
+
     function = getattr(primitives, look_up(lesson.op).primitive)
     path = Path(inspect.getsourcefile(function) or "")
     _, line = inspect.getsourcelines(function)

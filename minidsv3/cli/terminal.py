@@ -15,35 +15,38 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console, RenderableType
-
-from minidsv3.show.forms import in_words, protected
+if TYPE_CHECKING:  # --help does without rich
+    from rich.console import Console, RenderableType
 
 FILE_COLUMNS = 120  # of a table in a file or a pipe
 
 __all__ = ["draws_in_place", "print_json", "print_picture", "reads_aloud", "results", "talk", "word"]
 
 
-def results() -> Console:
+def results() -> "Console":
     """stdout."""
     return _console(sys.stdout)
 
 
-def talk() -> Console:
+def talk() -> "Console":
     """stderr."""
     return _console(sys.stderr)
 
 
-def _console(file: TextIO) -> Console:
+def _console(file: TextIO) -> "Console":
+    from rich.console import Console
+
+    from minidsv3.show.forms import protected
+
     file = protected(file)
     unknown = not file.isatty() and not os.environ.get("COLUMNS")
     width = FILE_COLUMNS if unknown else None
     return Console(file=file, width=width, highlight=False, markup=False, emoji=False, soft_wrap=unknown)
 
 
-def draws_in_place(console: Console) -> bool:
+def draws_in_place(console: "Console") -> bool:
     """Whether a picture can be drawn again and again in its place."""
     return (
         console.file.isatty()
@@ -58,8 +61,10 @@ def reads_aloud() -> bool:
     return os.environ.get("MINIDSV3_SCREEN_READER", "") not in ("", "0")
 
 
-def print_picture(picture: RenderableType) -> None:
+def print_picture(picture: "RenderableType") -> None:
     """A picture on stdout; where a screen reader reads that, in words, a record a line."""
+    from minidsv3.show.forms import in_words
+
     results().print(in_words(picture) if reads_aloud() else picture)
 
 

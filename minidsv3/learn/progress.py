@@ -25,7 +25,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from minidsv3.checkpoint.atomic import replacing
 from minidsv3.learn.exercises import Lesson
 
 __all__ = [
@@ -106,6 +105,8 @@ def _count(value: Any) -> int:
 
 
 def _write(folder: Path, progress: Row) -> None:
+    from minidsv3.checkpoint.atomic import replacing  # with it comes NumPy, which readers do without
+
     path = _place(folder)
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as file:

@@ -222,7 +222,7 @@ def test_json_has_every_cell(capsys):
 
 @pytest.mark.parametrize("flag", ["--all", "--json"])
 def test_a_failing_cell_stops_a_run_without_keys(flag, capsys, monkeypatch):
-    monkeypatch.setattr("minidsv3.cli.lesson.Player.open", lambda path: Player.from_text(TEXT, "demo.py"))
+    monkeypatch.setattr("minidsv3.learn.player.Player.open", lambda path: Player.from_text(TEXT, "demo.py"))
     assert main(["lesson", "run", "00", flag]) == 1
     said = capsys.readouterr()
     if flag == "--all":
@@ -233,7 +233,7 @@ def test_a_failing_cell_stops_a_run_without_keys(flag, capsys, monkeypatch):
 
 
 def test_all_without_a_lesson_runs_every_lesson(capsys, monkeypatch):
-    monkeypatch.setattr("minidsv3.cli.lesson.Player.open", lambda path: Player.from_text(TEXT, "demo.py"))
+    monkeypatch.setattr("minidsv3.learn.player.Player.open", lambda path: Player.from_text(TEXT, "demo.py"))
     assert main(["lesson", "run", "--all"]) == 1
     assert capsys.readouterr().out.count("== Fail") == len(lessons())
     assert main(["lesson", "run", "--all", "--json"]) == 1
@@ -258,7 +258,7 @@ def test_a_copy_is_played_unless_the_original_is_asked_for(tmp_path, capsys, mon
 def test_without_a_number_the_lesson_played_last_or_the_first(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "minidsv3.cli.lesson.Player.open", lambda path: Player.from_text("", path.parent.name)
+        "minidsv3.learn.player.Player.open", lambda path: Player.from_text("", path.parent.name)
     )
     assert main(["lesson", "run"]) == 0
     assert "lesson 00" in capsys.readouterr().out
