@@ -93,8 +93,8 @@ class Counting(np.ndarray[Any, Any]):
         if function in CONTRACTIONS:
             args, options = _plain(args), {k: _plain(v) for k, v in options.items()}
             result = function(*args, **options)
-            axes = {"axes": options["axes"]} if "axes" in options else {}
-            _Counter.flops += CONTRACTIONS[function](*args, **axes)
+            how = {name: options[name] for name in ("axes", "optimize") if name in options}
+            _Counter.flops += CONTRACTIONS[function](*args, **how)
             _Counter.bytes += _bytes(args) + _bytes(result)
         else:
             result = super().__array_function__(function, (), args, options)
@@ -119,6 +119,10 @@ class Counting(np.ndarray[Any, Any]):
     def astype(self, *args: Any, **options: Any) -> Any:
         """Another type: read and written."""
         return _moved(self, _plain(self).astype(*args, **options))
+
+    def dot(self, *args: Any, **options: Any) -> Any:
+        """As `np.dot`, which counts."""
+        return np.dot(self, *args, **options)
 
     def copy(self, *args: Any, **options: Any) -> Any:
         """A copy: read and written."""
@@ -216,13 +220,55 @@ def _outer(a: Any, b: Any, *_: Any) -> int:
     return int(np.size(a) * np.size(b))
 
 
-def _einsum(subscripts: str, *arrays: Any) -> int:
-    """2 for every combination of all labels (1 if there is one operand)."""
-    labels = subscripts.replace(" ", "").partition("->")[0].split(",")
-    sizes: dict[str, int] = {}
-    for names, array in zip(labels, arrays, strict=False):
-        sizes.update(zip(names[::-1], np.shape(array)[::-1], strict=False))
-    return (2 if len(arrays) > 1 else 1) * math.prod(sizes.values())
+def _einsum(*args: Any, optimize: Any = False) -> int:
+    """2 for every combination of all labels (1 if there is one operand); of a path, each step's."""
+    labels, arrays, kept = _labels(*args)
+    sizes: dict[Any, int] = {}
+    for names, array in zip(labels, arrays, strict=True):
+        for name, size in zip(names, np.shape(array), strict=True):
+            sizes[name] = max(sizes.get(name, 1), size)
+    steps = [tuple(range(len(labels)))] if optimize in (False, None) else _path(args, optimize)
+    flops = 0
+    for step in steps:
+        met = set().union(*(labels.pop(i) for i in sorted(step, reverse=True)))
+        flops += (2 if len(step) > 1 else 1) * math.prod(sizes[name] for name in met)
+        labels.append(tuple(met & kept.union(*labels)))
+    return flops
+
+
+def _path(args: Any, optimize: Any) -> list[tuple[int, ...]]:
+    """The operands that meet in each step, as NumPy chooses them."""
+    return list(np.einsum_path(*args, optimize=optimize)[0][1:])
+
+
+def _labels(*args: Any) -> tuple[list[tuple[Any, ...]], list[Any], set[Any]]:
+    """Labels of each operand (those of an ellipsis counted from its end), operands, labels of the result."""
+    if isinstance(args[0], str):
+        inputs, _, output = args[0].replace(" ", "").replace("...", ".").partition("->")
+        words: list[Any] = [list(names) for names in inputs.split(",")]
+        arrays, explicit = list(args[1:]), "->" in args[0]
+        result: Any = list(output)
+    else:  # array, labels, array, labels, ..., and the result's labels or none
+        pairs, explicit = len(args) // 2, len(args) % 2 == 1
+        arrays, words = list(args[: 2 * pairs : 2]), [list(names) for names in args[1 : 2 * pairs : 2]]
+        result = list(args[-1]) if explicit else []
+    labels = [_spread(names, np.ndim(array)) for names, array in zip(words, arrays, strict=True)]
+    every = [name for names in labels for name in names]
+    kept = {
+        name
+        for name in every
+        if type(name) is tuple or (name in result if explicit else every.count(name) == 1)
+    }
+    return labels, arrays, kept
+
+
+def _spread(names: list[Any], ndim: int) -> tuple[Any, ...]:
+    """An operand's labels, an ellipsis as a label for each axis that it stands for."""
+    spread: list[Any] = []
+    for name in names:
+        more = range(len(names) - 1 - ndim, 0) if name in (".", ...) else None
+        spread += [name] if more is None else [("...", axis) for axis in more]
+    return tuple(spread)
 
 
 def _tensordot(a: Any, b: Any, axes: Any = 2) -> int:

@@ -29,6 +29,33 @@ def test_a_contraction_counts_two_for_every_combination(m, k, n, stack):
     assert work(lambda a, b: np.inner(a, b.T), a, b).flops == 2 * m * k * n
 
 
+@given(m=SIZE, k=SIZE, n=SIZE)
+@settings(max_examples=25, deadline=None)
+def test_a_contraction_is_counted_however_it_is_written(m, k, n):
+    a, b = np.ones((2, m, k), "f"), np.ones((k, n), "f")
+    ways = [
+        lambda a, b: a.dot(b),
+        lambda a, b: np.einsum(a, [0, 1, 2], b, [2, 3], [0, 1, 3]),
+        lambda a, b: np.einsum(a, [..., 1, 2], b, [2, 3]),
+        lambda a, b: np.einsum("...k,kn->...n", a, b),
+        lambda a, b: np.einsum("bmk,kn", a, b),
+    ]
+    for function in ways:
+        assert work(function, a, b).flops == 2 * 2 * m * k * n
+
+
+@given(m=SIZE, k=SIZE, n=SIZE, last=SIZE)
+@settings(max_examples=25, deadline=None)
+def test_a_path_is_counted_by_what_its_steps_meet(m, k, n, last):
+    a, b, c = np.ones((m, k), "f"), np.ones((k, n), "f"), np.ones((n, last), "f")
+    left_first, all_at_once = 2 * m * k * n + 2 * m * n * last, 2 * m * k * n * last
+    path = ["einsum_path", (0, 1), (0, 1)]
+    assert work(lambda *x: np.einsum("mk,kn,nl->ml", *x, optimize=path), a, b, c).flops == left_first
+    assert work(lambda *x: np.einsum("mk,kn,nl->ml", *x), a, b, c).flops == all_at_once
+    found = work(lambda *x: np.einsum("mk,kn,nl->ml", *x, optimize=True), a, b, c).flops
+    assert found <= max(left_first, 2 * k * n * last + 2 * m * k * last, all_at_once)
+
+
 @given(m=SIZE, n=SIZE)
 @settings(max_examples=25, deadline=None)
 def test_an_elementwise_call_counts_its_elements(m, n):
