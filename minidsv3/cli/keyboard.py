@@ -1,8 +1,9 @@
 r"""Keys as they are pressed, by name, with the words that some of them ask for.
 
 `keys` gives "n", "left", "page down", …; a key that asks for a word comes with it, "g 12". A terminal whose
-size has changed, or a word that was given up with escape, gives "redraw". Where single keys cannot be read
-(TERM=dumb, no termios, no terminal) it gives lines as they are typed, "g 12" again; an empty one is "enter".
+size has changed, a process that goes on after Ctrl-Z, or a word that was given up with escape, gives "redraw".
+Where single keys cannot be read (TERM=dumb, no termios, no terminal) it gives lines as they are typed, "g 12"
+again; an empty one is "enter".
 
 Does: read and name, edit a line, leave the terminal as it was. Does not: know what a key does. Ctrl-C is a
 KeyboardInterrupt; Ctrl-D, or the end of the input, ends the keys.
@@ -19,8 +20,10 @@ import codecs
 import contextlib
 import os
 import re
+import signal
 import sys
-from collections.abc import Generator, Iterator, Mapping
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -126,25 +129,61 @@ def _single_keys() -> Iterator[None]:
 
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
-    tty.setcbreak(descriptor, termios.TCSADRAIN)  # what was typed ahead stays
+
+    def begin(*_: object) -> None:
+        tty.setcbreak(descriptor, termios.TCSADRAIN)  # what was typed ahead stays
+        _Resumed.times += 1
+
+    def end() -> None:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+    begin()
+    try:
+        with _stopping(begin, end):
+            yield
+    finally:
+        end()
+
+
+class _Resumed:
+    """How often the terminal was taken: once, and whenever a stopped process went on."""
+
+    times = 0
+
+
+@contextlib.contextmanager
+def _stopping(begin: Callable[..., None], end: Callable[[], None]) -> Iterator[None]:
+    """Within this, Ctrl-Z gives the terminal back to the shell, and going on takes it again."""
+
+    def stop(*_: object) -> None:
+        end()
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, stop)
+
+    if threading.current_thread() is not threading.main_thread():  # signals come to the main one only
+        yield
+        return
+    before = signal.signal(signal.SIGTSTP, stop), signal.signal(signal.SIGCONT, begin)
     try:
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGTSTP, before[0])
+        signal.signal(signal.SIGCONT, before[1])
 
 
 def _read() -> Iterator[str]:
-    """The names of what is pressed, "redraw" between them when the size has changed."""
+    """The names of what is pressed, "redraw" when the size has changed or the process was stopped."""
     import select
 
     descriptor, decoder, rest = sys.stdin.fileno(), codecs.getincrementaldecoder("utf-8")("ignore"), ""
-    size = _size()
+    seen = _seen()
     while True:
         ready, _, _ = select.select([descriptor], [], [], PATIENCE if rest else TICK)
         if not ready and rest:
             found, rest = [NAMES[rest]] if rest in NAMES else [], ""
         elif not ready:
-            found, size = ["redraw"] if size != _size() else [], _size()
+            found, seen = ["redraw"] if seen != _seen() else [], _seen()
         else:
             data = os.read(descriptor, 4096)
             if not data:
@@ -153,12 +192,13 @@ def _read() -> Iterator[str]:
         yield from found
 
 
-def _size() -> tuple[int, int]:
+def _seen() -> tuple[int, int, int]:
+    """What a page was drawn for: the terminal's size, and since when it has been ours."""
     try:
         size = os.get_terminal_size(sys.stdout.fileno())
     except OSError:
-        return 0, 0
-    return size.columns, size.lines
+        return 0, 0, _Resumed.times
+    return size.columns, size.lines, _Resumed.times
 
 
 def _ask(console: Console, question: str, read: Iterator[str], typed: list[str]) -> str | None:

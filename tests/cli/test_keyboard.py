@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 import termios
 import tty
@@ -118,6 +119,26 @@ def test_the_terminal_is_left_as_it_was(terminal):
     assert not terminal.mode() & (termios.ICANON | termios.ECHO)
     found.close()
     assert terminal.mode() == before
+
+
+def test_ctrl_z_gives_the_terminal_to_the_shell_and_going_on_takes_it_again(terminal, monkeypatch):
+    cooked = termios.tcgetattr(terminal.theirs)
+    cooked[3] |= termios.ICANON | termios.ECHO
+    termios.tcsetattr(terminal.theirs, termios.TCSANOW, cooked)
+    handled = signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
+    stopped = []
+    monkeypatch.setattr(os, "kill", lambda _, number: stopped.append((number, terminal.mode())))
+    found = keys(terminal.console)
+    terminal.press("n\n")
+    assert next(found) == "n"
+    signal.raise_signal(signal.SIGTSTP)
+    assert stopped == [(signal.SIGTSTP, cooked[3])]
+    signal.raise_signal(signal.SIGCONT)
+    assert not terminal.mode() & (termios.ICANON | termios.ECHO)
+    assert [next(found), next(found)] == ["enter", "redraw"]
+    found.close()
+    assert terminal.mode() == cooked[3]
+    assert (signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)) == handled
 
 
 def test_lines_where_keys_cannot_be_read(monkeypatch):
