@@ -1,7 +1,7 @@
 r"""Keys as they are pressed, by name, with the words that some of them ask for.
 
 `keys` gives "n", "left", "page down", …; a key that asks for a word comes with it, "g 12". A terminal whose
-size has changed, a process that goes on after Ctrl-Z, or a word that was given up with escape, gives "redraw".
+size has changed, a process that goes on after Ctrl-Z, or a word given up with escape, gives "redraw".
 Where single keys cannot be read (TERM=dumb, no termios, no terminal) it gives lines as they are typed, "g 12"
 again; an empty one is "enter".
 
