@@ -97,6 +97,20 @@ def test_a_function_that_is_not_there_is_told(warm: Warm) -> None:
         assert "KeyError" in str(session.call("f", {}).raised)
 
 
+def test_a_function_is_found_behind_all_those_that_are_imported(warm: Warm) -> None:
+    assert returned(warm, "from numpy import *\n\ndef f(x):\n    return x + 1\n", 1) == 2
+    with warm.open("from numpy import *\n\ndef f(x):\n    return x\n") as session:
+        assert {"exp", "f"} <= {*session.callables}
+
+
+def test_this_package_cannot_be_imported(warm: Warm) -> None:
+    with warm.open("import numpy.linalg\nimport minidsv3.numerics\n") as session:
+        assert session.problem == (
+            "raised ImportError: expected NumPy and Python's own modules alone, got minidsv3"
+            " (line 2: import minidsv3.numerics)"
+        )
+
+
 def test_prints_outside_of_calls_are_kept_up_to_the_cap(warm: Warm) -> None:
     with warm.open("print('x' * 10**6)\n", Limits(output_bytes=100)) as session:
         assert session.output == "x" * 100

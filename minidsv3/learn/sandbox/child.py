@@ -5,6 +5,8 @@ Every further one names a function and its arguments. The answer holds what it r
 with the line), what NumPy warned of and what was printed meanwhile, whether the result shares memory with an
 argument or an argument was changed, and the work, if that was asked for.
 
+This package cannot be imported there, lest an exercise be done by what it asks for.
+
 Does: run and tell. Does not: judge, nor keep the code from anything (`walls` and `guard` have
 done that by then). What this side says is believed by nobody: a student's code may replace all of it.
 
@@ -31,12 +33,15 @@ from typing import Any, NoReturn
 import numpy as np
 
 from minidsv3.learn.sandbox.values import HEADER, Other, TooLarge, pack, type_name, unpack
+from minidsv3.learn.work import counted
 
 __all__ = ["FILE", "answer", "load", "raised", "serve"]
 
 FILE = "exercise.py"  # what the student's file is called in tracebacks
 MOST_SAID = 2000  # characters of print that are kept with a call
-MOST_WARNINGS, MOST_NAMES = 16, 200
+MOST_WARNINGS, MOST_PARTS = 16, 200
+MOST_NAMES = 10_000  # that a file defines, those of `from numpy import *` among them
+PACKAGE = "minidsv3"
 MOST_WORK: Any = 1000  # of comparing two strided arrays
 Table = dict[str, Any]
 
@@ -50,6 +55,7 @@ def serve(channel: int, limits: Mapping[str, Any], answers: int | None = None) -
     read, write, leave, getpid = os.read, os.write, os._exit, os.getpid
     me = getpid()
     names: Table = {}
+    _take_away_the_package()
     try:
         while True:
             nonce, number, size = HEADER.unpack(_exactly(read, channel, HEADER.size))
@@ -65,6 +71,23 @@ def serve(channel: int, limits: Mapping[str, Any], answers: int | None = None) -
                 data = data[write(back, data) :]
     finally:
         leave(0)
+
+
+class _NotHere:
+    """Finds every module but those of this package."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        """Refuse them; say nothing of the others."""
+        if name.partition(".")[0] == PACKAGE:
+            raise ImportError(f"expected NumPy and Python's own modules alone, got {name}")
+
+
+def _take_away_the_package() -> None:
+    """What an exercise asks for stands in this package: here it cannot be imported."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, _NotHere)  # type: ignore[arg-type]
 
 
 def _lay_down(source: str) -> None:
@@ -169,8 +192,6 @@ def answer(
 
 
 def _counted(function: Any, values: list[Any]) -> tuple[Any, tuple[int, ...]]:
-    from minidsv3.learn.work import counted
-
     value, work = counted(function, *values)
     return value, tuple(int(count) for count in work)
 
@@ -180,7 +201,7 @@ def _arrays(value: Any) -> Iterator[np.ndarray[Any, Any]]:
     if isinstance(value, np.ndarray):
         yield value
     elif type(value) in (tuple, list, dict):
-        for part in islice(value.values() if type(value) is dict else value, MOST_NAMES):
+        for part in islice(value.values() if type(value) is dict else value, MOST_PARTS):
             yield from _arrays(part)
 
 
