@@ -126,9 +126,10 @@ print(f"token {best}: {said}")
 print(f"probability {probabilities[best]:.5f}; evenly spread it would be {1 / config.vocab_size:.5f}")
 
 # %% [markdown] The bill
-# Each row of the trace knows its FLOPs and its bytes. Priced with the numbers of an H800 (a file, with a
+# Each row of the trace knows its FLOPs and its sizes. Priced with the numbers of an H800 (a file, with a
 # source for each value) it becomes time: an op takes as long as its arithmetic or its memory traffic,
-# whichever is longer. Which of the two will it be here?
+# whichever is longer. This laptop computes in float32; the bill takes BF16, two bytes a number, as a GPU
+# would. Which will it be here, arithmetic or memory?
 
 # %% The bill on an H800  fast=true
 h800 = load_hardware("h800")
@@ -151,10 +152,11 @@ kind = max(most.bytes, key=lambda name: most.bytes[name])
 print(f"{most.name} moves most; {most.bytes[kind] / sum(most.bytes.values()):.0%} of it is {kind}")
 
 # %% [markdown] The number to take home
-# One prediction reads almost every weight it meets and does little with each: it is bound by memory. That
-# is why V3 chooses few experts of many (section 2.1.2 of the report), why serving lives on batches, and why
-# its cache keeps a latent and not keys and values (section 2.1.1). What does it keep of one token, in all
-# its layers, and what would plain attention keep?
+# One prediction reads every weight it meets once and does little with each: it is bound by memory. Few
+# experts of many (section 2.1.2 of the report) save arithmetic and reading alike; a batch shares what is
+# read among many predictions. What it cannot share is each one's own cache, and so V3 keeps a latent there
+# and not keys and values (section 2.1.1). What does it keep of one token, in all its layers, and what would
+# plain attention?
 
 # %% What the cache keeps of a token  fast=true
 from minidsv3.cost import kv_bytes_mha, kv_bytes_per_token

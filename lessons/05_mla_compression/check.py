@@ -59,7 +59,7 @@ def slopes(absorbed_backward, **inputs):
 
 @prop("keys and values of the cached tokens are not unfolded", stage="cost", points=2)
 def not_unfolded(absorbed_forward):
-    H, d_h, d_R, d_c, d_v, S = 8, 16, 8, 32, 16, 128
+    H, d_h, d_R, d_c, d_v, S = 16, 16, 8, 16, 16, 256
     shapes = ((H, d_h), (H, d_R), (S, d_c), (S, d_R), (H, d_h, d_c), (H, d_v, d_c))
     rng = np.random.default_rng(5)
     inputs = {name: rng.normal(size=s).astype("f") for name, s in zip(NAMES, shapes, strict=True)}

@@ -166,9 +166,9 @@ for name, o in (("naive", o_naive), ("absorbed", o_absorbed)):
     print(f"float32 {name:8} is {np.abs(o - truth).max():.1e} from float64: neither is the wrong one")
 
 # %% [markdown] Three mistakes that explainers make
-# Widely copied code (1) caches the latent and forgets `k_R`, (2) leaves out the decoupled RoPE, so that the
-# order of the tokens is lost, (3) after folding, scales by the folded width. All three run without an error.
-# Which does most harm to the output?
+# Widely copied code (1) counts the latent as the whole cache and forgets `k_R`, (2) leaves out the decoupled
+# RoPE, so that the order of the tokens is lost, (3) after folding, scales by the folded width. All three run
+# without an error. The first makes a wrong number; which of the others does more harm to the output?
 
 # %% Make them  eq="10"
 none = np.zeros_like

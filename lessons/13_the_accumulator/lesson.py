@@ -21,7 +21,7 @@ print(f"sum cut to {fp8.output_fraction_bits} fraction bits, {fp8.rounding}; sta
 print(f"evidence: {fp8.silicon}")
 
 # %% [markdown] The products are exact
-# An E4M3 number has 3 fraction bits: 1.001 to 1.111 in binary, times a power of two. The product of two of
+# An E4M3 number has 3 fraction bits: 1.000 to 1.111 in binary, times a power of two. The product of two of
 # them has at most 8 significant bits, so nothing is lost there. All that follows happens in the sum.
 #
 # One detail will matter: 1.875 x 1.75 is 11.01 in binary, and it stays so. Its exponent is the sum of the
@@ -40,7 +40,7 @@ for a, b in ((1.875, 1.75), (0.171875, -3.5), (448.0, 0.001953125)):
     (m, e), (n, f) = parts(a), parts(b)
     sign = "-" if m * n < 0 else "+"
     bits = f"{abs(m * n) >> 6:02b}.{abs(m * n) & 63:06b}"
-    print(f"{a:9g} x {b:<11g} = {sign}{bits} x 2^{e + f:<3} = {a * b:g}")
+    print(f"{a:9.10g} x {b:<11.10g} = {sign}{bits} x 2^{e + f:<3} = {a * b:.10g}")
 
 # %% [markdown] One large, one small
 # Put 256 beside a small product and ask the tensor core for the sum. FP32 could tell 256 from 256.0001.
@@ -67,8 +67,8 @@ for small in ([0.03125], [0.015625], [0.015625, 0.015625], [0.046875], [-0.01562
 # 4. What is left is added exactly: whole numbers, no order, no rounding.
 # 5. The sum is cut once more, to 13 fraction bits of its own, and lies in a register of 32 bits.
 #
-# So a term smaller than the largest by 2^13 vanishes, and two of them vanish twice. Now 32 products of
-# factors large and small. How many of them will lose something?
+# So a term below 2^(largest - 13) vanishes, and two of them vanish twice. Now 32 products of factors large
+# and small. How many of them will lose something?
 
 # %% Thirty-two products, aligned by hand  show="StepPicture:microscope" fast=true
 rng = np.random.default_rng(13)
@@ -149,8 +149,9 @@ print("the error of 128 products, whatever K is: the sums of 128 are added in FP
 
 # %% [markdown] And with signs?
 # Products of both signs cancel, so the *relative* error has no bound: a sum near zero can be off by any
-# percentage. Over the sum of the products' magnitudes it is tame. The report's "nearly 2 %" at K = 4096
-# names neither its operands nor its measure, so nothing here is tuned to meet it.
+# percentage. Over the sum of the products' magnitudes it is tame. The report's "nearly 2 %" at K = 4096 is
+# a maximum relative error of "random matrices". How they are drawn, and how many sums the maximum is of, it
+# does not say, so nothing here is tuned to meet it.
 
 # %% Normal operands: which error do you mean?
 for interval in (None, 128):

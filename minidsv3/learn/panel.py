@@ -28,6 +28,7 @@ Array = np.ndarray[Any, Any]
 LINES = 22  # of a panel
 GAP = 3  # columns between two arrays
 MOST_LINES = 2  # of one fact
+EXACT = 10  # digits that say 2^-9, 0.001953125, and others that a student computes with by hand
 MOST_FAILED = 2  # failures told; more there are only in grading
 
 
@@ -87,7 +88,7 @@ def _scored(result: CheckResult, width: int) -> list[str]:
     """After success: the counted work, and where to look next."""
     lines = []
     if result.score:
-        lines += [f"counted work of {result.score.function} on {result.score.at}:"]
+        lines += _fold("", f"counted work of {result.score.function} on {result.score.at}:", width)
         lines += [f"  {line}" for line in result.score.lines()]
     return lines + _fold("compare: ", f"minidsv3 solution {result.exercise}", width)
 
@@ -219,7 +220,11 @@ def _widest(array: Array, digits: int) -> int:
 
 
 def _number(value: Any, digits: int) -> str:
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+    """A number in so many digits; a multiple of a power of two that few more say exactly, in these."""
+    if not isinstance(value, float):
+        return str(value)
+    short, exact = f"{value:.{digits}g}", f"{value:.{EXACT}g}"
+    return exact if float(exact) == value and "e" not in exact else short
 
 
 def cells(array: Array, worst: tuple[int, ...] | None = None, digits: int = 5) -> list[str]:

@@ -149,7 +149,7 @@ class Player:
         ran: told of each cell that has run.
         """
         if not 0 <= position <= len(self.cells):
-            raise ValueError(f"expected a cell 1 .. {len(self.cells) + 1}, got {position + 1}")
+            raise ValueError(f"expected a cell 0 .. {len(self.cells)}, got {position}")
         self._failed = None
         if position < self.position:
             self._restore(position)

@@ -61,6 +61,30 @@ def test_heads_that_share_a_matrix_are_found_with_two_heads(worker):
     assert result.counterexample.inputs["W_UK"].shape[0] == 2
 
 
+IN_FLOAT64 = """
+def twice_as_wide(function):
+    def wide(*inputs):
+        found = function(*(x.astype(np.float64) for x in inputs))
+        return tuple(x.astype("f") for x in found) if isinstance(found, tuple) else found.astype("f")
+    return wide
+
+
+def in_one_call(q_C, q_R, c_KV, k_R, W_UK, W_UV):
+    p = absorbed_weights(q_C, q_R, c_KV, k_R, W_UK)[2]
+    return np.einsum("hs,sc,hvc->hv", p, c_KV, W_UV, optimize=True)
+
+
+absorbed_forward, absorbed_backward = twice_as_wide(in_one_call), twice_as_wide(absorbed_backward)
+"""
+
+
+def test_float64_on_the_way_is_no_unfolding(worker):
+    lesson = find_lesson("05")
+    assert "optimize" not in lesson.solution
+    result = check(lesson, lesson.solution + IN_FLOAT64, worker=worker)
+    assert result.passed, result.failed
+
+
 @pytest.mark.slow  # 1 s
 def test_unfolding_is_right_and_too_much_work(worker):
     result = check(find_lesson("05"), find_lesson("05").wrong["unfolds_the_cache"], worker=worker)

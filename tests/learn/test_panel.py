@@ -114,6 +114,14 @@ def test_success_is_short_and_has_the_score():
     assert "Counted: 200 FLOPs, 2 x the 100 of the solution." in spoken(result)
 
 
+def test_success_keeps_the_width_too():
+    at = ", ".join(f"operand_{i} [16, 16]" for i in range(8))
+    score = Score("absorbed_forward", Work(200, 6400, 0), Work(100, 6400, 512), at)
+    result = replace(ONE, outcomes=ONE.outcomes[:1], counterexample=None, score=score)
+    assert result.passed
+    assert all(len(line) <= 80 for line in panel(result, 80))
+
+
 def test_cells_of_odd_arrays():
     assert cells(np.zeros((0, 3))) == []
     assert cells(np.array([[True, False]])) == [" True  False "]

@@ -168,7 +168,7 @@ def test_variables_show_changed_ones_first(player):
 def test_the_ends_are_told(player):
     player.back()
     assert player.position == 0
-    with pytest.raises(ValueError, match=r"expected a cell 1 \.\. 5, got 9"):
+    with pytest.raises(ValueError, match=r"expected a cell 0 \.\. 4, got 8"):
         player.go(8)
     empty = Player.from_text("")
     with pytest.raises(ValueError, match="at its end"):
