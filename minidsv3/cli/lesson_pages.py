@@ -96,11 +96,11 @@ def trace_page(result: CellResult) -> Page:
     together: dict[str, list[Row]] = {}
     for row in _rows(result):
         together.setdefault(row.op, []).append(row)
-    table = _table("op", "eq.", "times", "first result", "FLOPs", "bytes")
+    table = _table("op", "eq.", "times", "first result", "FLOPs", "bytes", give=("eq.", "first result"))
     for op, rows in together.items():
         done, moved = sum(r.matrix_flops + r.vector_flops for r in rows), sum(r.total_bytes for r in rows)
         numbers, shape = ", ".join(look_up(op).equations), str(list(rows[0].shapes[-1]))
-        table.add_row(op, numbers, str(len(rows)), shape, flops(done), size(moved))
+        _add(table, op, numbers, str(len(rows)), shape, flops(done), size(moved))
     ran = counted(len(_rows(result)), "op")
     return [Text(f"trace of cell {result.index + 1}: {ran}; d goes into them", "bold"), table]
 
@@ -143,9 +143,9 @@ def equation_page(result: CellResult, cell: Cell | None, word: str) -> Page:
     ops = sorted(map(look_up, ran), key=lambda op: not about & set(op.equations))
     if not ops:
         raise ValueError("expected an op's id, such as mla.softmax: this cell ran none")
-    table = _table("eq.", "op", "formula", "shapes")
+    table = _table("eq.", "op", "formula", "shapes", give=("formula", "shapes"))
     for op in ops:
-        table.add_row(", ".join(op.equations), op.id, op.formula, str(op.signature))
+        _add(table, ", ".join(op.equations), op.id, op.formula, str(op.signature))
     return [Text(f"equations of cell {result.index + 1}; e OP shows one op's card", "bold"), table]
 
 
@@ -174,19 +174,24 @@ def source_page(op: Op) -> Page:
 
 def variables_page(variables: Iterable[Variable]) -> Page:
     """The lesson's names, those that the cell changed first."""
-    table = _table("name", "type", "shape", "value", "")
+    table = _table("name", "type", "shape", "value", "", give=("value",))
     for v in variables:
         shape = "" if v.shape is None else "x".join(map(str, v.shape)) or "scalar"
         text = v.text if v.low is None else f"{v.low:.3g} .. {v.high:.3g}, mean {v.mean:.3g}"
         text = text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
         spark: RenderableType = Sparkline(v.line, SPARK) if len(v.line) > 1 and not reads_aloud() else ""
-        table.add_row(v.name + (" *" if v.changed else ""), v.kind, shape, text, spark)
+        _add(table, v.name + (" *" if v.changed else ""), v.kind, shape, text, spark)
     return [Text("variables; i NAME looks at one", "bold"), table, "* made or changed by this cell"]
 
 
-def _table(*columns: str) -> Table:
-    """A table whose rows are one line each; what does not fit ends in an ellipsis."""
-    return Table(*(Column(name, no_wrap=True, overflow="ellipsis") for name in columns), box=None)
+def _table(*columns: str, give: Sequence[str]) -> Table:
+    """A table whose rows are one line each.  give: columns that give way where there is no room for all."""
+    return Table(*(Column(name, no_wrap=name not in give, overflow="ellipsis") for name in columns), box=None)
+
+
+def _add(table: Table, *cells: RenderableType) -> None:
+    """A row; what does not fit of a text ends in an ellipsis."""
+    table.add_row(*(Text(c, no_wrap=True, overflow="ellipsis") if isinstance(c, str) else c for c in cells))
 
 
 def found_page(player: Player, text: str, most: int = 20) -> Page:
@@ -194,9 +199,9 @@ def found_page(player: Player, text: str, most: int = 20) -> Page:
     found = _lines_with(player.cells, text)
     if not found:
         raise ValueError(f"expected a text of the lesson, found {text!r} nowhere")
-    table = _table("cell", "line")
+    table = _table("cell", "line", give=("line",))
     for number, line in found[:most]:
-        table.add_row(str(number), line)
+        _add(table, str(number), line)
     return [Text(f"{counted(len(found), 'line')} with {text!r}; g NUMBER goes to a cell", "bold"), table]
 
 

@@ -128,7 +128,7 @@ class _Session:
             about = f"{len(self.player.cells)} cells, {self.lesson.minutes} minutes; n begins"
             self.show([Text(f"lesson {self.lesson.id}: {self.lesson.title}", "bold"), about], note)
             return
-        self.screen.say(f"lesson {self.lesson.id}: going on behind cell {cell}, which run again …")
+        self.screen.say(f"lesson {self.lesson.id}: running up to cell {cell}, where you stopped …")
         self.player.go(cell)
         self.show_cell()
 
@@ -203,10 +203,14 @@ class _Session:
     def show_cell(self, note: str = "") -> None:
         """The cell that ran last, or the lesson's beginning."""
         self.op, last = None, self.player.last
+        self.remember()  # a window may be closed at any time
         if last is None:
             return self.begin(0, note)
         cell = self.player.cells[last.index]
-        return self.show(pages.cell_page(cell, last.index, len(self.player.cells), last), note)
+        self.show(pages.cell_page(cell, last.index, len(self.player.cells), last), note)
+        if not last.ok:
+            self.screen.scroll("end")  # what went wrong stands there
+        return None
 
     def next(self) -> None:
         """The next cell (of the fast track), or the next op."""

@@ -24,6 +24,7 @@ from rich.text import Text
 from minidsv3.cli.keyboard import reads_keys
 from minidsv3.cli.terminal import draws_in_place, reads_aloud
 from minidsv3.show.forms import in_words
+from minidsv3.show.numbers import counted
 
 __all__ = ["Footer", "Screen", "key_lines"]
 
@@ -119,7 +120,9 @@ class Screen:
         below = self._lines(note)[:MOST_NOTE]
         room = max(height - len(parts) - len(below) - 2, 1)
         more = len(self._lines(self.page)) - self.top - room
-        status = f"{self.footer.status}  (space: {more} more lines)" if more > 0 else self.footer.status
+        status = (
+            f"{self.footer.status}  (space: {counted(more, 'more line')})" if more > 0 else self.footer.status
+        )
         bar = Text(status[:width].ljust(width), "reverse")
         return [*below, *self._lines([bar, *parts])], room
 

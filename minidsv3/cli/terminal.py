@@ -12,6 +12,7 @@ Next: minidsv3.cli.run_preparing
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,8 +43,12 @@ def _console(file: TextIO) -> "Console":
 
     file = protected(file)
     unknown = not file.isatty() and not os.environ.get("COLUMNS")
-    width = FILE_COLUMNS if unknown else None
-    return Console(file=file, width=width, highlight=False, markup=False, emoji=False, soft_wrap=unknown)
+    width, height = FILE_COLUMNS if unknown else None, None
+    if not unknown and os.environ.get("TERM", "").lower() in ("dumb", "unknown"):  # rich takes 80 x 25 there
+        width, height = shutil.get_terminal_size()
+    return Console(
+        file=file, width=width, height=height, highlight=False, markup=False, emoji=False, soft_wrap=unknown
+    )
 
 
 def draws_in_place(console: "Console") -> bool:

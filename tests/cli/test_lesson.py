@@ -89,6 +89,21 @@ def test_a_page_that_is_too_long_scrolls_and_leaves_room_for_the_keys(monkeypatc
     assert "a note" in drawn()[-4]
 
 
+@pytest.mark.parametrize("width", [50, 60])
+def test_a_narrow_table_keeps_what_its_rows_are_about(tmp_path, width):
+    console = Console(file=io.StringIO(), width=width, no_color=True, highlight=False, markup=False)
+    text = TEXT.replace("# Prose.", "# Prose with y = machine.linear in " + "a long line " * 6)
+    keys = iter(["g 2", "/ machine.linear", "t", "e", "v"])
+    play(find_lesson("00"), Player.from_text(text, "demo.py"), tmp_path, console=console, commands=keys)
+    shown = console.file.getvalue()
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    assert any(row.startswith("1 Prose with y") and row.endswith("…") for row in rows)
+    assert any(row.startswith("2 y = machine.linear(") for row in rows)
+    assert sum("mla.out" in row and "11" in row for row in rows) >= 2
+    assert any(row.startswith("x * float64 2x3 ") for row in rows)
+    assert all(len(line) <= width for line in shown.splitlines())
+
+
 def test_variables_trace_equations_source_and_search(tmp_path):
     shown, _ = session(tmp_path, "g 2", "v", "t", "e", "e mla.out", "s", "s gate.sigmoid", "/ prose", "/ zzz")
     for said in ("x *", "2x3", "float64", "1 op;", "eq. 11", "primitives.py:", "def linear(", "def sigmoid("):
@@ -102,7 +117,7 @@ def test_what_is_wrong_is_said(tmp_path):
     for said in ("no cell has run yet", "ran no traced op", "expected an op id, got 'nonsense'"):
         assert said in shown
     for said in (
-        "expected a cell 1 .. 5",
+        "expected a cell 0 .. 4, got 99",
         "expected a number, got 'x'",
         "got 'nothing'",
         "expected an expres",
@@ -168,10 +183,32 @@ def test_goes_on_where_it_stopped(tmp_path):
     session(tmp_path, "n", "n", "q")
     assert lesson_cell(tmp_path, "00") == 2
     shown, _ = session(tmp_path, "v")
-    assert "going on behind cell 2" in shown
+    assert "running up to cell 2, where you stopped" in shown
     assert "x *" in shown
     session(tmp_path, "n", restart=True)
     assert lesson_cell(tmp_path, "00") == 1
+
+
+def test_where_one_is_outlives_a_killed_terminal(tmp_path):
+    def pressed():
+        yield from ("n", "n", "b", "n", "g 3")
+        assert lesson_cell(tmp_path, "00") == 3
+        yield "b"
+        assert lesson_cell(tmp_path, "00") == 2
+
+    console = Console(file=io.StringIO(), width=80)
+    play(find_lesson("00"), Player.from_text(TEXT), tmp_path, console=console, commands=pressed())
+
+
+def test_what_went_wrong_is_in_sight(tmp_path, monkeypatch):
+    monkeypatch.setattr(Screen, "in_place", True)
+    file = io.StringIO()
+    console = Console(file=file, width=80, height=16, force_terminal=True, no_color=True, highlight=False)
+    text = "# %% A\n" + "x = 1\n" * 30 + "raise RuntimeError('on purpose')\n"
+    play(find_lesson("00"), Player.from_text(text), tmp_path, console=console, commands=iter(["n"]))
+    drawn = file.getvalue().rpartition("\x1b[H")[2]
+    assert "RuntimeError: on purpose" in drawn
+    assert "r runs it again, o edits it" in drawn
 
 
 def test_edit_takes_the_copy_up_to_the_first_cell_that_differs(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from minidsv3.cli import main
+from minidsv3.cli.terminal import results
 
 pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
 
@@ -87,3 +88,12 @@ def test_options_in_front_of_the_command_that_make_no_sense(
 ) -> None:
     assert main([*words, "ops"]) == 2
     assert "expected" in capsys.readouterr().err
+
+
+def test_a_dumb_terminal_has_the_width_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert results().width == 50
+    monkeypatch.setenv("TERM", "xterm")
+    assert results().width == 50
