@@ -7,6 +7,7 @@ import os
 import random
 import tomllib
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 import submissions
@@ -25,9 +26,11 @@ from minidsv3.learn.classroom import (
     read_key,
     summary,
 )
+from minidsv3.learn.classroom.batch import Batch
 from minidsv3.learn.classroom.grades import CSV_COLUMNS, FIELDS, harmless
+from minidsv3.learn.classroom.grading import LIMITS, Grader
 from minidsv3.learn.classroom.key import ExerciseKey, Key, key_from_toml
-from minidsv3.learn.classroom.submission import hand_in, printable, submissions_in
+from minidsv3.learn.classroom.submission import Handed, hand_in, in_a_line, printable, submissions_in
 from minidsv3.learn.classroom.template import drawn_key
 from minidsv3.learn.exercises import find_lesson
 
@@ -370,6 +373,71 @@ def test_an_anonymous_report_has_no_name_in_it(graded, begun, tmp_path):
     ids = [row["id"] for row in table["submissions"]]
     assert ids == sorted(ids)
     assert {row["student"] for row in table["submissions"]} == {None}
+
+
+def rows_of(points, *sources):
+    """Rows of sources for exercise 00."""
+    key = Key("salt", (ExerciseKey("00", 5, 0, 1, points),))
+    with Grader(key, LIMITS, None) as grader:
+        for source in sources:
+            yield grader.grade("s1", "ada", [Handed("00", source, "readable", None, None, None)])
+
+
+def test_what_the_stub_does_earns_nothing_however_it_is_written():
+    points = {"shape": 1, "causal": 1, "rows_sum_to_one": 1, "value": 2}
+    zeros = "import numpy as np\ndef softmax(scores):\n    x = 1\n    return np.zeros_like(scores)\n"
+    uniform = "import numpy as np\ndef softmax(scores):\n    t = np.tri(len(scores), dtype='f')\n"
+    nothing, some = rows_of(points, zeros, uniform + "    return t / t.sum(axis=1, keepdims=True)\n")
+    assert nothing["points"] == 0
+    notes = {one["name"]: one["note"] for one in nothing["exercises"][0]["properties"]}
+    assert "the stub" in notes["shape"]
+    assert "the stub" in notes["causal"]
+    assert "the stub" not in notes["value"]
+    assert some["points"] == 3
+    (right,) = rows_of({"shape": 1}, LESSON.solution)
+    assert right["points"] == 1
+
+
+def test_code_that_answers_unasked_in_the_end_has_no_points():
+    by = KEY.exercises[0]
+    lied = replace(grading.checked(by, LESSON.solution, LIMITS), problem="answered something not asked")
+    row = grading._with_result(Handed("00", "", "readable", None, None, None), by, lied, False)
+    assert (row["status"], row["points"]) == ("failed", 0)
+    assert {one["note"] for one in row["properties"]} == {"answered something not asked"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "left"),
+    [
+        ("Søren Kärcher", "Ka\u0308rcher, KARCHER and xkarcher_1", "(name), (name) and x(name)_1"),
+        (
+            "ada_lovelace_1815",
+            "AdaLovelace: adalovelace42 1815 cicada",
+            "(name)(name): ada(name)42 (name) cicada",
+        ),
+        ("Li Wu", "by Wu and Li, lithium", "by (name) and (name), lithium"),
+        ("Ray An", "expected an array, got Ray", "expected an array, got (name)"),
+        ("x", "maximum of x", "maximum of x"),
+    ],
+)
+def test_a_name_is_taken_out_however_it_is_written(name, said, left):
+    assert grading._hiding(name)(said) == left
+
+
+def test_a_message_is_one_line_of_what_can_be_seen():
+    said = "Y\nto be graded by hand: eve\t\x1b[2J\u202e\u00ad\U000e0041"
+    assert in_a_line(said) == "Y\\nto be graded by hand: eve\\t\\x1b[2J\\u202e\\xad\\U000e0041"
+
+
+def test_an_anonymous_class_is_not_graded_in_the_order_of_its_names(begun, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Batch, "run", lambda self, found, journal: asked.extend(found) or iter(()))
+    for name in "abcdefgh":
+        submissions.hand_in(tmp_path / "submissions", name, {LESSON: LESSON.stub})
+    planned = plan(tmp_path / "submissions", begun.instructor)
+    grade_class(planned, anonymous=True)
+    assert [one.id for one in asked] == sorted(one.id for one in planned.submissions)
+    assert asked != list(planned.submissions)
 
 
 def test_the_report_counts_the_same_mistake_once(graded):

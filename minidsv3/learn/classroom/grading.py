@@ -2,9 +2,9 @@
 
 Checks and solutions are those of the installed package; from the student comes the one source file, which
 runs in the sandbox. All properties are tried, so that points are given for each that holds. The stub as it
-was handed out earns nothing, though it may hold some (a result of zeros has the right shape). No valid result
-is a fail, always: a file that is missing, cannot be read or does not come to its end keeps only the points of
-properties that were seen to hold before.
+was handed out earns nothing, though it may hold some (a result of zeros has the right shape); nor does code
+that gives the same results. No valid result is a fail, always: a file that is missing, cannot be read or does not come
+to its end keeps only the points of properties that were seen to hold before.
 
 Statuses of an exercise: passed, failed, untouched (the stub), missing, unreadable, and ungraded (the check
 itself came to grief; grade it by hand). Statuses of a property: passed, failed, skipped.
@@ -22,6 +22,7 @@ Next: minidsv3.learn.classroom.journal
 import ast
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -30,7 +31,7 @@ from typing import Any, Self
 from minidsv3.config import near
 from minidsv3.learn.checker import check, save_counterexample
 from minidsv3.learn.classroom.key import ExerciseKey, Key
-from minidsv3.learn.classroom.submission import Handed, printable
+from minidsv3.learn.classroom.submission import Handed, in_a_line, printable
 from minidsv3.learn.result import CheckResult, Outcome, pack
 from minidsv3.learn.sandbox.session import Limits, Warm
 
@@ -38,6 +39,8 @@ __all__ = ["LIMITS", "Grader", "limits_held", "refused", "solved"]
 
 LIMITS = Limits()  # those of the student's own check: what passed at home is not stopped here
 COUNTEREXAMPLES = "counterexamples"  # folder in that of the key
+STUB_TOO = "holds, as for the stub as it was handed out, whose results these are: no points"
+NEVER = r"(?!)"
 MOST_LONGER = 5  # times the stub's length that comments can make it
 
 Row = dict[str, Any]
@@ -65,7 +68,7 @@ class Grader:
         """The row of a submission: its exercises, each with its properties."""
         if self.home is not None:
             shutil.rmtree(self.home / COUNTEREXAMPLES / id, ignore_errors=True)
-        shown = _hiding(student) if self.anonymous else printable
+        shown = _hiding(student) if self.anonymous else in_a_line
         pairs = zip(handed, self.key.exercises, strict=True)
         exercises = [_texts(self._exercise(id, one, by), shown) for one, by in pairs]
         return _row(exercises)
@@ -80,7 +83,9 @@ class Grader:
         except Exception as problem:
             said = f"the check itself failed ({type(problem).__name__}: {problem}); grade it by hand"
             return _without_result(handed, "ungraded", said, by.points)
-        return _with_result(handed, by, result) | {"counterexample": self._counterexample(id, by, result)}
+        return _with_result(handed, by, result, does_what_the_stub_does(by, result, self.limits)) | {
+            "counterexample": self._counterexample(id, by, result)
+        }
 
     def _checked(self, by: ExerciseKey, source: str) -> CheckResult:
         """Once more with a fresh process, if the warm one came to grief."""
@@ -133,6 +138,26 @@ def solved(by: ExerciseKey, limits: Limits) -> dict[str, Outcome]:
     return {name: outcome for name, outcome in outcomes.items() if outcome.points or name in by.points}
 
 
+@cache
+def _stub(exercise: str, seed: int, larger: int, limits: Limits) -> CheckResult:
+    by = ExerciseKey(exercise, seed, larger, 1, {})
+    return checked(by, by.lesson.stub, limits)
+
+
+def does_what_the_stub_does(by: ExerciseKey, result: CheckResult, limits: Limits) -> bool:
+    """Whether every property comes out as for the stub, those that fail with the same results."""
+    stub = _stub(by.exercise, by.seed, by.larger, limits)
+    return not result.passed and _came_out(result) == _came_out(stub)
+
+
+def _came_out(result: CheckResult) -> list[Any]:
+    found = result.counterexamples
+    shown = {
+        name: ({n: pack(x) for n, x in one.inputs.items()}, pack(one.yours)) for name, one in found.items()
+    }
+    return [(one.name, one.status, shown.get(one.name)) for one in result.outcomes]
+
+
 def limits_held(by: ExerciseKey, limits: Limits) -> tuple[str, ...]:
     """Which limits hold on this system, in words; fewer where it has no means for them."""
     return _solution(by.exercise, by.seed, by.larger, limits).limits_held
@@ -164,13 +189,16 @@ def _same_code(yours: str, stub: str) -> bool:
         return False
 
 
-def _with_result(handed: Handed, by: ExerciseKey, result: CheckResult) -> Row:
-    """The row of an exercise that was run."""
-    outcomes = {outcome.name: outcome for outcome in result.outcomes}
+def _with_result(handed: Handed, by: ExerciseKey, result: CheckResult, as_stub: bool) -> Row:
+    """The row of an exercise that was run.  as_stub: it does what the stub does"""
+    # a process that answered what nobody asked may have done so before
+    outcomes = {} if result.problem else {outcome.name: outcome for outcome in result.outcomes}
     failed = result.failed
     why = result.problem or (failed.because if failed else "no outcome came back")
     lost = Outcome("", "", "failed", why)
     properties = [_property(name, most, outcomes.get(name, lost)) for name, most in by.points.items()]
+    if as_stub:
+        properties = [one | {"points": 0, "note": one["note"] or STUB_TOO} for one in properties]
     status, problem = ("passed", None) if result.passed else ("failed", why)
     if failed and failed.name in by.points:
         problem = f"{failed.name}: {why}"
@@ -219,11 +247,31 @@ def _row(exercises: list[Row]) -> Row:
 
 
 def _hiding(student: str) -> Callable[[str], str]:
-    """`printable`, with the name and its parts of three letters and more replaced."""
-    parts = {student.removesuffix(".py"), *(part for part in re.split(r"[\W\d_]+", student) if len(part) > 2)}
-    names = "|".join(re.escape(part) for part in sorted(parts - {"py"}, key=len, reverse=True))
-    pattern = re.compile(rf"(?<![^\W_])(?:{names})(?![^\W_])", re.IGNORECASE)
-    return lambda text: pattern.sub("(name)", printable(text))
+    """`in_a_line`, with the name and its parts replaced, whatever marks their letters have.
+
+    A part of five letters is replaced inside of words too, one of three or four where it is a word, as in
+    `AdaLovelace`, and one of two where it is written alike: else what is left of "array" would tell of a Ray.
+    """
+    whole = _bare(student.removesuffix(".py"))
+    parts = sorted(
+        {whole, *re.split(r"[\W\d_]+", whole), *re.findall(r"\d{4,}", whole)}, key=len, reverse=True
+    )
+    pattern = re.compile("|".join(_of_name(part) for part in parts if len(part) > 1) or NEVER)
+    return lambda text: pattern.sub("(name)", _bare(in_a_line(text)))
+
+
+def _of_name(part: str) -> str:
+    """What a part of a name looks like in a text."""
+    word, letter = re.escape(part), r"[^\W\d_]"
+    if len(part) > 4:
+        return f"(?i:{word})"
+    alone = f"(?<!{letter}){word if len(part) == 2 else f'(?i:{word})'}(?!{letter})"
+    return alone if len(part) == 2 else f"{alone}|{re.escape(part.capitalize())}(?![a-z])"
+
+
+def _bare(text: str) -> str:
+    """Letters without their marks, as some write a name that has them."""
+    return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
 
 
 def _texts(row: Row, shown: Callable[[str], str]) -> Row:

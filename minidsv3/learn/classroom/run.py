@@ -108,7 +108,9 @@ def grade_class(
             name = "journal-anonymous.jsonl" if anonymous else "journal.jsonl"
             journal = held.enter_context(Journal(planned.home / name, _belongs(key, limits), again))
         say(0, total, None)
-        for one in batch.run(planned.submissions, journal):
+        # in the order of names the journal's lines would be a list of names
+        order = sorted(planned.submissions, key=lambda one: one.id) if anonymous else planned.submissions
+        for one in batch.run(order, journal):
             graded.append(one)
             say(len(graded), total, one)
     about = {(id, name): (o.stage, o.sentence) for id, all_of in found.items() for name, o in all_of.items()}

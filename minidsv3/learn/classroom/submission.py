@@ -32,13 +32,23 @@ from typing import Any
 from minidsv3.learn.classroom.key import Key
 from minidsv3.learn.exercises import Lesson
 
-__all__ = ["Handed", "Submission", "Unfit", "hand_in", "printable", "read_text", "submissions_in"]
+__all__ = [
+    "Handed",
+    "Submission",
+    "Unfit",
+    "hand_in",
+    "in_a_line",
+    "printable",
+    "read_text",
+    "submissions_in",
+]
 
 MOST_BYTES = 2**20  # of a file that is read
 MOST_TEXT, MOST_NAME = 400, 100  # characters of anything shown, and of a name
 MOST_COUNT = 10**6  # of hints or attempts that a progress file may claim
 ESCAPED = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufffe\uffff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e0fff]"
 )
 
 
@@ -82,8 +92,9 @@ def printable(text: str, most: int = MOST_TEXT) -> str:
     return shown if len(shown) <= most else shown[: most - 2] + " …"
 
 
-def _in_a_line(name: str) -> str:
-    return printable(name, MOST_NAME).replace("\n", "\\n").replace("\t", "\\t")
+def in_a_line(text: str, most: int = MOST_TEXT) -> str:
+    """`printable`, with line ends and tabs as escapes too."""
+    return printable(text, most).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _escape(character: str) -> str:
@@ -99,7 +110,7 @@ def submissions_in(folder: Path, key: Key, besides: Container[Path] = ()) -> lis
     names = sorted((entry.name for entry in os.scandir(folder)), key=os.fsencode)
     paths = [folder / name for name in names if not name.startswith((".", "__MACOSX"))]
     found = [
-        Submission(path, key.identity(path.name), _in_a_line(path.name))
+        Submission(path, key.identity(path.name), in_a_line(path.name, MOST_NAME))
         for path in paths
         if path.absolute() not in besides
     ]
