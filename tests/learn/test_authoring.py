@@ -10,6 +10,7 @@ import pytest
 from minidsv3.cli import COMMANDS
 from minidsv3.cli import main as minidsv3
 from minidsv3.learn.authoring import (
+    HIDDEN,
     LEAST_WRONG,
     MOST_ELEMENTS,
     MOST_SECONDS,
@@ -19,13 +20,16 @@ from minidsv3.learn.authoring import (
     examine,
     exercise,
     files,
+    hidden,
     manifest,
     style,
 )
 from minidsv3.learn.authoring.runs import Run, plainly, played
 from minidsv3.learn.authoring.text import is_telling, lines, names, numbers, words_of
+from minidsv3.learn.checker import check
 from minidsv3.learn.exercises import find_lesson, lessons
 from minidsv3.learn.result import CheckResult, Counterexample, Outcome
+from minidsv3.learn.sandbox.session import Warm
 
 
 @pytest.fixture
@@ -248,14 +252,17 @@ def judged(outcome, elements=1):
 def examined(copy, monkeypatch):
     """What is found in an exercise whose files are checked as told."""
 
-    def found(stub=FAILED, solution=PASSED, **wrong):
+    def found(stub=FAILED, solution=PASSED, unlucky=PASSED, **wrong):
         said = {copy.stub: judged(stub), copy.solution: judged(solution)}
         shutil.rmtree(copy.folder / "wrong")
         (copy.folder / "wrong").mkdir()
         for name, result in wrong.items():
             said[source := f'"""Wrong: {name}."""\n'] = result
             (copy.folder / "wrong" / f"{name}.py").write_text(source)
-        monkeypatch.setattr("minidsv3.learn.authoring.check", lambda lesson, source, worker: said[source])
+        monkeypatch.setattr(
+            "minidsv3.learn.authoring.check",
+            lambda lesson, source, seed=0, **_: judged(unlucky) if seed == HIDDEN[-1][0] else said[source],
+        )
         findings, caught = exercise(copy, None)
         return [(finding.where, finding.says) for finding in findings], [one.by for one in caught]
 
@@ -274,6 +281,27 @@ def test_a_stub_that_passes_and_a_solution_that_does_not(examined):
         ("solution.py", "value: yours and the expected differ"),
         ("wrong/", "0 wrong solutions"),
     ]
+
+
+def test_a_solution_that_fails_at_a_hidden_seed(examined):
+    found, _ = examined(unlucky=FAILED)
+    assert (
+        "solution.py",
+        "at hidden seed 3, axes up to 3 longer: value: yours and the expected differ",
+    ) in found
+
+
+def test_a_solution_is_tried_with_larger_inputs(copy):
+    (copy.folder / "solution.py").write_text(
+        copy.solution.replace("T = len(scores)", "T = min(len(scores), 4)")
+    )
+    with Warm() as worker:
+        assert check(
+            copy, copy.solution, worker=worker, replay=("shape", {"scores": np.zeros((4, 4), "f")})
+        ).passed
+        (found,) = hidden(copy, worker)
+    assert found.rule == "hidden"
+    assert "hidden seed 1, axes up to 2 longer: shape" in found.says
 
 
 def test_wrong_solutions_that_escape(examined):

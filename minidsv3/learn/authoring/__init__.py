@@ -3,7 +3,8 @@
 Every lesson goes through the same rules: its files and manifest, the names and numbers of its text
 (`text`), its run as plain Python with only the earlier lessons present and in the player
 (`runs`), and its exercise: the stub fails, the solution passes, and every wrong solution in
-`wrong/` is caught with a small counterexample, soon. A breach is a `Finding` that says what to do.
+`wrong/` is caught with a small counterexample, soon. The solution also passes at hidden seeds and sizes such
+as classes are graded with: where it did not, no student could. A breach is a `Finding` that says what to do.
 
 Does: findings and figures as data. Does not: judge whether the lesson teaches.
 
@@ -28,10 +29,10 @@ from minidsv3.learn.authoring.text import Finding, lines, names, numbers
 from minidsv3.learn.checker import check
 from minidsv3.learn.exercises import Lesson, lessons
 from minidsv3.learn.result import CheckResult
-from minidsv3.learn.sandbox.session import Warm
+from minidsv3.learn.sandbox.session import Limits, Warm
 from minidsv3.machine import catalogue
 
-__all__ = ["Caught", "Finding", "Report", "examine", "exercise", "files", "manifest"]
+__all__ = ["Caught", "Finding", "Report", "examine", "exercise", "files", "hidden", "manifest"]
 
 FILES = ("lesson.toml", "lesson.py", "exercise.py", "solution.py", "check.py", "hints.toml")
 HINTS = (3, 5)  # at least, at most
@@ -39,6 +40,7 @@ MINUTES = (5, 25)
 LEAST_WRONG = 3  # wrong solutions
 MOST_SECONDS = 5.0  # until one of them is found out
 MOST_ELEMENTS = 16  # of its counterexample
+HIDDEN = ((1, 2), (2, 5), (3, 3))  # seeds, and how much longer axes are
 LONGEST_NAME, LONGEST_TITLE = 31, 40  # characters
 WIDTH = 110  # columns of a source line
 
@@ -164,9 +166,11 @@ def exercise(lesson: Lesson, worker: Warm) -> tuple[list[Finding], tuple[Caught,
         found.append(Finding("stub", "exercise.py", "the stub passes", "ask for more than it does"))
     solved = check(lesson, lesson.solution, worker=worker)
     if not solved.passed:
-        failed = solved.failed
-        says = solved.problem or (f"{failed.name}: {failed.because}" if failed else "no check ran")
-        found.append(Finding("solution", "solution.py", says, "correct the solution, or the property"))
+        found.append(
+            Finding("solution", "solution.py", _why(solved), "correct the solution, or the property")
+        )
+    else:
+        found += hidden(lesson, worker)
     if len(lesson.wrong) < LEAST_WRONG:
         do = f"write at least {LEAST_WRONG} that students really write"
         found.append(Finding("wrong", "wrong/", f"{len(lesson.wrong)} wrong solutions", do))
@@ -178,6 +182,25 @@ def exercise(lesson: Lesson, worker: Warm) -> tuple[list[Finding], tuple[Caught,
         found += _escaped(name, result, how)
         caught.append(how)
     return found, tuple(caught)
+
+
+def hidden(lesson: Lesson, worker: Warm) -> Iterator[Finding]:
+    """The solution passes at seeds and sizes of a class, within the limits that students have there."""
+    for seed, larger in HIDDEN:
+        solved = check(
+            lesson, lesson.solution, worker=worker, limits=Limits(), seed=seed, larger=larger, every=True
+        )
+        if not solved.passed:
+            says = f"at hidden seed {seed}, axes up to {larger} longer: {_why(solved)}"
+            do = "correct the solution or the property: whoever solves it fails in a class with such a key"
+            yield Finding("hidden", "solution.py", says, do)
+            return
+
+
+def _why(result: CheckResult) -> str:
+    """What a solution that does not pass comes to grief at."""
+    failed = result.failed
+    return result.problem or (f"{failed.name}: {failed.because}" if failed else "no check ran")
 
 
 def _caught(name: str, source: str, result: CheckResult, seconds: float) -> Caught:
