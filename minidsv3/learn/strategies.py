@@ -17,8 +17,11 @@ Does: strategies and lists of drawn inputs. Does not: judge (`properties`), or m
 Next: minidsv3.learn.properties
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +41,7 @@ Sizes = dict[str, int]
 ROUNDS = (1, 20), (2, 40), (None, 50)  # elements of an axis at most, inputs tried
 MOST_DRAWN = 64  # elements of an array
 AT_MOST = 4  # elements of an axis, if nothing else is said
+DRAWING = threading.Lock()  # one draw at a time
 
 PROFILE = settings(
     derandomize=True,
@@ -67,9 +71,32 @@ class Round:
             def draw(inputs: Inputs) -> None:
                 found.append(inputs)
 
-            draw()
+            with _no_numbers_of_modules():
+                draw()
             self._known[seed] = found
         return self._known[seed]
+
+
+@contextlib.contextmanager
+def _no_numbers_of_modules() -> Iterator[None]:
+    """Within this, nothing drawn depends on what is imported, and no folder `.hypothesis` is made.
+
+    Hypothesis mixes in the numbers that it reads in the sources of all modules outside of site-packages.
+    Versions that do not are left as they are.
+    """
+    providers: Any = sys.modules.get("hypothesis.internal.conjecture.providers")
+    if not hasattr(providers, "_get_local_constants"):
+        yield
+        return
+    with DRAWING:
+        read, none = providers._get_local_constants, providers.Constants()
+        providers._get_local_constants = lambda: none
+        providers.CONSTANTS_CACHE.cache.clear()
+        try:
+            yield
+        finally:
+            providers._get_local_constants = read
+            providers.CONSTANTS_CACHE.cache.clear()
 
 
 class Draws:

@@ -1,5 +1,9 @@
 """Strategies from signatures, and what judges say."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import minidsv3
 from minidsv3.learn.properties import (
     STAGES,
     arrays,
@@ -155,3 +160,21 @@ def test_cost_is_a_ratio_at_one_size():
     )
     score = Score("f", Work(1, 1, 1), Work(1, 1, 1), "x [4]", agrees=False)
     assert "right on small inputs only" in cost(student, {}, {"flops": 3}).note
+
+
+def test_draws_depend_on_nothing_that_is_imported(tmp_path):
+    """Hypothesis would draw the numbers of a module that lies outside of site-packages, and leave a folder."""
+    (tmp_path / "numbers_of_mine.py").write_text("NUMBERS = " + repr(list(range(500, 900))))
+    draw = (
+        "import numbers_of_mine; from minidsv3.learn.strategies import arrays; "
+        "rounds = arrays('T', x=(-1000, 1000, 'int64')).rounds(); "
+        "print([inputs['x'].tolist() for part in rounds for inputs in part.drawn(7)])"
+    )
+    paths = os.pathsep.join([str(Path(minidsv3.__file__).parents[1]), "."])
+    environment = os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", draw]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    rounds = arrays("T", x=(-1000, 1000, "int64")).rounds()
+    here = [inputs["x"].tolist() for part in rounds for inputs in part.drawn(7)]
+    assert (done.stdout, done.stderr) == (f"{here}\n", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["numbers_of_mine.py"]
