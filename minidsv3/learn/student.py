@@ -19,12 +19,13 @@ import numpy as np
 
 from minidsv3.learn.exercises import Lesson
 from minidsv3.learn.sandbox.session import Answer, Ended, Limits, Session, Warm
-from minidsv3.learn.sandbox.values import pack
+from minidsv3.learn.sandbox.values import TooLarge, pack
 from minidsv3.learn.score import Score
 from minidsv3.learn.work import Work
 
 MOST_KNOWN = 2000  # answers kept
-LARGE = 2**14  # bytes of arguments whose answer is not kept
+LARGE = 2**14  # bytes of arguments, or of an answer, that is not kept
+MOST_WAITED = 60.0  # seconds for all answers together, whatever the sessions
 LIMITS = Limits(wall_seconds=3.0)  # for someone who waits for the answer
 __all__ = ["LIMITS", "Raised", "StudentCode", "StudentFunction"]
 
@@ -41,6 +42,7 @@ class StudentCode:
         self.asked: list[tuple[str, Mapping[str, Any], Answer]] = []  # by the judge that is running
         self.score: Score | None = None  # counted last
         self.seconds = 0.0  # that the last call took, or the one that ended the session
+        self.waited = 0.0  # seconds for all calls
         self._warm, self._source = warm, source
         self._session: Session | None = None
         self._known: dict[tuple[str, bytes], Answer] = {}
@@ -73,7 +75,7 @@ class StudentCode:
         key = function, pack(list(arguments.values()))
         if key not in self._known:
             answer = self.ask(function, arguments)
-            if len(self._known) < MOST_KNOWN and len(key[1]) < LARGE:
+            if len(self._known) < MOST_KNOWN and len(key[1]) < LARGE and _small(answer):
                 self._known[key] = answer
         else:
             answer = self._known[key]
@@ -89,6 +91,8 @@ class StudentCode:
 
     def ask(self, function: str, arguments: Mapping[str, Any], count: bool = False) -> Answer:
         """One call for certain, counted if that is wanted."""
+        if self.waited > MOST_WAITED:
+            raise Ended(f"ran longer than {MOST_WAITED:g} s in all")
         try:
             return self._timed(function, arguments, count)
         except Ended as ended:
@@ -103,6 +107,7 @@ class StudentCode:
             return session.call(function, arguments, count)
         finally:
             self.seconds = monotonic() - start
+            self.waited += self.seconds
 
 
 class StudentFunction:
@@ -143,6 +148,15 @@ class StudentFunction:
         if answer.raised is not None or answer.work is None:
             raise Raised(answer.raised or "its work could not be counted")
         return answer
+
+
+def _small(answer: Answer) -> bool:
+    """Whether an answer may be kept."""
+    try:
+        pack([answer.value, answer.raised, answer.printed, answer.warnings], LARGE)
+    except TooLarge:
+        return False
+    return True
 
 
 def _work(answer: Answer) -> Work:
