@@ -2,17 +2,15 @@
 
 import json
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from browsers import browser, dump
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minidsv3.cli import main
 from minidsv3.learn.exercises import lessons
 from minidsv3.learn.export import (
     FORMATS,
@@ -290,17 +288,13 @@ def test_hostile_words_stay_words_in_a_browser(tmp_path):
 # ---- the command ------------------------------------------------------------------------------------------
 
 
-def run_command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "minidsv3", "lesson", "export", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def test_the_command_writes_every_format(tmp_path):
-    done = run_command(tmp_path, "00", "--to", "all", "--out", "away")
-    assert done.returncode == 0, done.stderr
+def test_the_command_writes_every_format(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code, said = main(["lesson", "export", "00", "--to", "all", "--out", "away"]), capsys.readouterr()
+    assert code == 0, said.err
     names = {path.name for path in (tmp_path / "away").iterdir()}
     assert names == {*(f"00_one_prediction.{form}" for form in FILES), "00_one_prediction_pictures"}
-    assert done.stdout.count("left in away") == len(FORMATS)
+    assert said.out.count("left in away") == len(FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +306,8 @@ def test_the_command_writes_every_format(tmp_path):
         (["00", "--to", "md", "--out", "no/such/file.md"], "expected --out in a folder that exists"),
     ],
 )
-def test_the_command_says_what_it_expected(tmp_path, words, said):
-    done = run_command(tmp_path, *words)
-    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+def test_the_command_says_what_it_expected(tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert main(["lesson", "export", *words]) == 2
+    assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

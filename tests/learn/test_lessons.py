@@ -21,7 +21,10 @@ def worker():
         yield warm
 
 
-@every_lesson
+@pytest.mark.parametrize(
+    "lesson",  # 2 s each
+    [pytest.param(one, marks=[pytest.mark.slow] * (one.id != "00"), id=one.id) for one in lessons()],
+)
 def test_the_player_prints_what_plain_python_prints(lesson):
     player = Player.open(lesson.path)
     results = [player.forward() for _ in player.cells]

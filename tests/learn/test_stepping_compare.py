@@ -18,7 +18,8 @@ IDS = (1, 2, 3, 4, 5)
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return Model.initialise(ModelConfig.preset("nano", dim=32, vocab_size=64, n_layers=3), seed=0)
+    small = ModelConfig.preset("nano", dim=32, vocab_size=64, n_layers=2, moe_inter_dim=16)
+    return Model.initialise(small, seed=0)
 
 
 def compared(one: Pass, words: str, tolerance: float = 0.0) -> Comparison:
