@@ -163,7 +163,7 @@ def test_cost_is_a_ratio_at_one_size():
 
 
 def test_draws_depend_on_nothing_that_is_imported(tmp_path):
-    """Hypothesis would draw the numbers of a module that lies outside of site-packages, and leave a folder."""
+    """Hypothesis would draw the numbers of a module outside of site-packages, and leave a folder."""
     (tmp_path / "numbers_of_mine.py").write_text("NUMBERS = " + repr(list(range(500, 900))))
     draw = (
         "import numbers_of_mine; from minidsv3.learn.strategies import arrays; "
