@@ -24,7 +24,6 @@ def json_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[st
         ),
         (["absorption", "--model", "v4"], "a folder with a config.json or such a file, got 'v4'"),
         (["mtp", "--new", "0"], "--new from 1 to 200, got 0"),
-        (["mtp", "--new", "4", "--drafts", "9"], "expected drafts 1 .. 7, got 9"),
         (["merges", "--merges", "-1"], "--merges from 0 to 64, got -1"),
         (["merges", ""], "a text of 1 to 20,000 characters, got 0"),
         (["merges", "x", "--learn", "y", "--tokenizer", "z"], "expected --learn or --tokenizer, got both"),
@@ -55,6 +54,13 @@ def test_absorption_computes_what_it_can(capsys: pytest.CaptureFixture[str]) -> 
     assert large["break_even_new_tokens"] == 164
 
 
+def test_drafts_are_counted(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["show", "mtp", "--model", str(finished_run), "--new", "4", "--drafts", "9"]
+    assert main(words) == 2
+    assert "expected drafts 1 .. 7, got 9" in capsys.readouterr().err
+
+
+@pytest.mark.slow  # 3 s
 def test_without_a_run_a_small_model_learns_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
