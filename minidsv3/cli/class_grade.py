@@ -10,6 +10,7 @@ Next: minidsv3.cli.class_report
 """
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -63,8 +64,7 @@ def main(args: argparse.Namespace) -> int:
     texts = {args.report: json_text, args.junit: junit_text, args.csv: csv_text}
     places = {place: text for place, text in texts.items() if place is not None}
     for place in places:
-        if not place.absolute().parent.is_dir():
-            raise ValueError(f"expected a folder for {place}, found none")
+        _can_be_written(place)
     planned = plan(args.submissions, args.key, {place.absolute() for place in places})
     if planned.home is None:
         _say_no_key([one.exercise for one in planned.key.exercises])
@@ -82,6 +82,18 @@ def main(args: argparse.Namespace) -> int:
     else:
         _say(table, ungraded, list(places))
     return 1 if ungraded else 0
+
+
+def _can_be_written(place: Path) -> None:
+    """ValueError where a report could not be left, before an hour of grading."""
+    folder = place.resolve().parent
+    if not folder.is_dir():
+        raise ValueError(f"expected a folder for {place}, found none")
+    if place.is_dir():
+        raise ValueError(f"expected a file for a report, got the folder {place}")
+    there = place.exists() and not place.is_file()  # a pipe or a device
+    if not os.access(place if there else folder, os.W_OK):
+        raise OSError(f"{place} cannot be written")
 
 
 def _say_no_key(exercises: list[str]) -> None:

@@ -206,3 +206,26 @@ def test_progress_says_how_long_it_takes():
     assert progress_line(0, 200, 0, 0.0) == "graded 0 of 200"
     assert progress_line(50, 200, 50, 1.0) == "graded 50 of 200 (50 from before)"
     assert progress_line(100, 200, 0, 90.0) == "graded 100 of 200, 1 min 30 s left"
+
+
+def test_a_place_where_no_report_can_be_left_is_told_before_anything_is_graded(tmp_path, capsys):
+    (tmp_path / "handed_in").mkdir()
+    (tmp_path / "handed_in" / "ada.py").write_text("def softmax(scores): return scores")
+    (tmp_path / "folder").mkdir()
+    for place, said in (
+        (tmp_path / "folder", "expected a file for a report, got the folder"),
+        ("/nope/x", "folder"),
+    ):
+        assert main(["class", "grade", str(tmp_path / "handed_in"), "--csv", str(place)]) == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert "graded" not in told
+
+
+@pytest.mark.parametrize(
+    "table", ['{"schema": "minidsv3.grades/1"}', '{"schema": "minidsv3.grades/1", "submissions": []}']
+)
+def test_grades_without_submissions_are_no_report(table, tmp_path, capsys):
+    (tmp_path / "grades.json").write_text(table)
+    assert main(["class", "report", str(tmp_path / "grades.json")]) == 2
+    assert "expected submissions" in capsys.readouterr().err

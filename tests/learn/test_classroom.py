@@ -48,7 +48,7 @@ keys = st.builds(
     st.text(min_size=1),
     st.integers(0, 2**40),
     st.integers(0, 9),
-    st.sampled_from([0, 0.5, 1, 1 / 3]),
+    st.sampled_from([0.5, 1, 1 / 3]),
     points,
 )
 
@@ -66,6 +66,9 @@ def test_a_key_is_read_as_it_was_written(key):
         ("seed = 5", "seed = -1", "exercises.00.seed: expected a whole number from 0 on, got -1"),
         ("seed = 5", "seeds = 5", "did you mean 'seed'"),
         ("weight = 1", "weight = nan", "exercises.00.weight"),
+        ("weight = 1", "weight = 0", "expected a weight of more than 0"),
+        ("larger = 2", "larger = 1000000", "exercises.00.larger: expected at most 64, got 1000000"),
+        ("value = 3", "value = 1.7e308", "expected points of more than 0 in all, and less than"),
         ("value = 3", "value = true", "exercises.00.points.value"),
         ("exercises.00", "exercises.99", "expected a lesson, got '99'"),
         ("shape = 1", "shape = ", "key.toml: "),
@@ -205,6 +208,15 @@ def test_names_that_are_no_text_are_shown_and_kept_apart(tmp_path):
     found = submissions_in(tmp_path, KEY)
     assert sorted(one.student for one in found) == [r"ada\n", r"ada\x1b[2J", r"ada\xfe", r"ada\xff"]
     assert len({one.id for one in found}) == 4
+
+
+def test_folders_in_folders_are_looked_into_but_an_exercise_is_no_other(tmp_path):
+    deep = tmp_path / "ada" / "autumn" / "student" / LESSON.name
+    deep.mkdir(parents=True)
+    (deep / "exercise.py").write_text(LESSON.solution)
+    [found] = submissions_in(tmp_path, KEY)
+    assert hand_in(found, LESSON).source == LESSON.solution
+    assert hand_in(found, find_lesson("05")).status == "missing"
 
 
 @given(st.text() | st.binary().map(os.fsdecode))

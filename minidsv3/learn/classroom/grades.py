@@ -141,6 +141,8 @@ def read_grades(path: Path) -> Row:
     found = table.get("schema") if isinstance(table, dict) else None
     if found != SCHEMA:
         raise ValueError(f"expected {path} to have schema {SCHEMA!r}, got {found!r}")
+    if not table.get("submissions") or not table.get("exercises"):
+        raise ValueError(f"expected submissions and exercises in {path}, found none")
     grades: Row = table
     return grades
 

@@ -3,8 +3,8 @@
 Checks and solutions are those of the installed package; from the student comes the one source file, which
 runs in the sandbox. All properties are tried, so that points are given for each that holds. The stub as it
 was handed out earns nothing, though it may hold some (a result of zeros has the right shape); nor does code
-that gives the same results. No valid result is a fail, always: a file that is missing, cannot be read or does not come
-to its end keeps only the points of properties that were seen to hold before.
+that gives the same results. No valid result is a fail, always: a file that is missing, cannot be read or does
+not come to its end keeps only the points of properties that were seen to hold before.
 
 Statuses of an exercise: passed, failed, untouched (the stub), missing, unreadable, and ungraded (the check
 itself came to grief; grade it by hand). Statuses of a property: passed, failed, skipped.

@@ -36,6 +36,8 @@ __all__ = ["KEY", "ExerciseKey", "Key", "key_from_toml", "read_key"]
 
 KEY = "key.toml"
 SCHEMA = "minidsv3.key/1"
+MOST_LARGER = 64  # elements that an axis may be longer
+MOST_POINTS = 10**9
 FIELDS = ("seed", "larger", "weight", "points")
 HEAD = f"""\
 # The key of this class: for the instructor alone.
@@ -115,7 +117,10 @@ def key_from_toml(text: str) -> Key:
         raise ValueError(f"expected salt, some text, got {salt!r}")
     if not isinstance(exercises, dict) or not exercises:
         raise ValueError("expected [exercises.NUMBER] for at least one exercise, got none")
-    return Key(salt, tuple(_exercise(name, found) for name, found in exercises.items()))
+    key = Key(salt, tuple(_exercise(name, found) for name, found in exercises.items()))
+    if not sum(one.weight for one in key.exercises):
+        raise ValueError("expected a weight of more than 0 for at least one exercise, got none")
+    return key
 
 
 def _exercise(name: str, table: Any) -> ExerciseKey:
@@ -129,9 +134,11 @@ def _exercise(name: str, table: Any) -> ExerciseKey:
     if not isinstance(points, dict) or not points:
         raise ValueError(f"{where}: expected points of each property, got {points!r}")
     found = {name: _number(f"{where}.points.{name}", value) for name, value in points.items()}
-    if not sum(found.values()):
-        raise ValueError(f"{where}: expected points of more than 0 in all")
+    if not 0 < sum(found.values()) < MOST_POINTS:
+        raise ValueError(f"{where}: expected points of more than 0 in all, and less than {MOST_POINTS:,}")
     seed, larger = (_whole(f"{where}.{field}", table.get(field)) for field in FIELDS[:2])
+    if larger > MOST_LARGER:
+        raise ValueError(f"{where}.larger: expected at most {MOST_LARGER}, got {larger}")
     weight = _number(f"{where}.weight", table.get("weight", 1))
     return ExerciseKey(find_lesson(name).id, seed, larger, weight, found)
 

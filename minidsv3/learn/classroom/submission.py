@@ -1,7 +1,7 @@
 """What a student handed in, read so that nothing in it can do harm or stop a batch.
 
 A submission is a folder, as `minidsv3 init` and `class new` lay it out, or a single `.py` file, which is then
-taken for every exercise. A folder that holds nothing but another folder (what unpacking often leaves) is
+taken for every exercise. Folders that hold nothing but another folder (what unpacking often leaves) are
 looked into. Links are not followed, pipes and devices not opened, a file of more than 1 MiB not read, and a
 file that is no UTF-8 text is told so: each becomes a status and a sentence.
 
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from minidsv3.learn.classroom.key import Key
-from minidsv3.learn.exercises import Lesson
+from minidsv3.learn.exercises import Lesson, lessons
 
 __all__ = [
     "Handed",
@@ -45,6 +45,7 @@ __all__ = [
 
 MOST_BYTES = 2**20  # of a file that is read
 MOST_TEXT, MOST_NAME = 400, 100  # characters of anything shown, and of a name
+MOST_DEEP = 3  # folders with nothing but a folder in them
 MOST_COUNT = 10**6  # of hints or attempts that a progress file may claim
 ESCAPED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
@@ -158,10 +159,19 @@ def _without_link(place: Path, name: str = "") -> str:
 
 
 def _folders(root: Path) -> list[Path]:
-    """The submission's folder, and the one in it if it is all there is."""
-    entries = _entries(root)
-    alone = len(entries) == 1 and entries[0].is_dir() and not entries[0].is_symlink()
-    return [root, *entries] if alone else [root]
+    """The submission's folder, and those in it as long as each is all there is; not that of an exercise."""
+    found, known = [root], {lesson.name for lesson in lessons()}
+    while len(found) <= MOST_DEEP:
+        entries = _entries(found[-1])
+        if (
+            len(entries) != 1
+            or entries[0].is_symlink()
+            or not entries[0].is_dir()
+            or entries[0].name in known
+        ):
+            break
+        found.append(entries[0])
+    return found
 
 
 def _entries(folder: Path) -> list[Path]:
