@@ -203,6 +203,29 @@ def test_the_cost_is_judged_last_and_told_as_a_ratio(warm):
     assert result.score.ratio("flops") > 3
 
 
+REMEMBERS = """
+    key = scores.tobytes()
+    known[key] = known[key] if key in known else right(scores)
+    return known[key].copy()
+"""
+NUMBER_BY_NUMBER = """
+    found = np.zeros((len(scores), len(scores)), "f")
+    for t, row in enumerate(scores.tolist()):
+        e = [math.exp(x - max(row[: t + 1])) for x in row[: t + 1]]
+        found[t, : t + 1] = [x / sum(e) for x in e]
+    return found
+"""
+
+
+@pytest.mark.parametrize("instead", [REMEMBERS, NUMBER_BY_NUMBER])
+def test_work_that_is_not_seen_does_not_pass_as_none(warm, instead):
+    source = GOOD.replace("def softmax(", "def right(")
+    source += f"\n\nimport math\n\nknown = {{}}\n\n\ndef softmax(scores):{instead}"
+    result = check(LESSON, source, worker=warm)
+    assert result.failed.stage == "cost"
+    assert "only 0 FLOPs could be counted, the solution has 16,384" in result.failed.because
+
+
 # ---- the answer -------------------------------------------------------------------------------------------
 
 
