@@ -8,6 +8,7 @@ Does: look at the files ten times a second. Does not: need anything beyond the t
 Next: minidsv3.cli.hint
 """
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from minidsv3.cli.check import checked
 from minidsv3.cli.check_panel import print_result
-from minidsv3.cli.keyboard import keys, reads_keys
+from minidsv3.cli.keyboard import keys, reads_keys, single_keys
 from minidsv3.cli.terminal import draws_in_place, results
 from minidsv3.learn.exercises import Lesson, student_file
 from minidsv3.learn.progress import next_hint, record_hint
@@ -34,9 +35,15 @@ Watched = tuple[Lesson, Path]
 
 def watch(chosen: list[Lesson], named: Path | None, warm: Warm) -> int:
     """Until q, Ctrl-C or Ctrl-D: check what was saved; 0 if the last check passed, else 1."""
-    console, at = results(), 0
+    console = results()
     files = [(lesson, named or student_file(lesson, Path.cwd())[0]) for lesson in chosen]
-    passed, hint = False, ""
+    with single_keys() if reads_keys(console) else contextlib.nullcontext():
+        return _watched(console, files, warm)
+
+
+def _watched(console: Console, files: list[Watched], warm: Warm) -> int:
+    """What `watch` does while keys come one by one."""
+    at, passed, hint = 0, False, ""
     for event in _events(console, files):
         if event == "quit":
             break

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-__all__ = ["Line", "keys", "named", "reads_keys"]
+__all__ = ["Line", "keys", "named", "reads_keys", "single_keys"]
 
 NAMES = {
     "\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left", "\x1b[H": "home", "\x1b[F": "end",
@@ -108,7 +108,7 @@ class Line:
 def _pressed(console: Console, asks: Mapping[str, str]) -> Generator[str, None, None]:
     """Keys one by one, and the words that they ask for."""
     typed: list[str] = []  # words so far, for the up arrow
-    with _single_keys():
+    with single_keys():
         read = _read()
         for key in read:
             if key == "end of input":
@@ -122,8 +122,11 @@ def _pressed(console: Console, asks: Mapping[str, str]) -> Generator[str, None, 
 
 
 @contextlib.contextmanager
-def _single_keys() -> Iterator[None]:
-    """Within this, keys come as they are pressed and are not echoed."""
+def single_keys() -> Iterator[None]:
+    """Within this, keys come as they are pressed and are not echoed.
+
+    `keys` does so by itself. Where a thread asks for keys, the main one enters this, to which signals come.
+    """
     import termios
     import tty
 

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minidsv3.cli.terminal import print_json, reads_aloud, results
+from minidsv3.cli.terminal import print_json, reads_aloud, results, talk
 from minidsv3.learn.exercises import Lesson, lessons
 from minidsv3.learn.progress import exercise_row, merge_file, read_progress
 
@@ -40,7 +40,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Show where the working folder stands."""
     folder = Path.cwd()
+    broken = folder / ".minidsv3" / "progress.broken.json"
+    before = _written(broken)
     progress = merge_file(folder, args.merge) if args.merge else read_progress(folder)
+    if _written(broken) != before:
+        kept = f"it is kept as {broken.relative_to(folder)}, and a new one begins"
+        talk().print(f"progress.json could not be read; {kept}", soft_wrap=True)
     rows = [_row(lesson, progress) for lesson in lessons()]
     done = sum(row["state"].startswith("passing") for row in rows)
     met = sum(row["met"] for row in rows)
@@ -57,6 +62,11 @@ def main(args: argparse.Namespace) -> int:
     console.print(f"{done} of {len(rows)} exercises done, {met} of {len(rows)} ideas met", soft_wrap=True)
     console.print(_advice(rows), soft_wrap=True)
     return 0
+
+
+def _written(path: Path) -> int | None:
+    """What a new file at this place changes."""
+    return path.stat().st_ino if path.is_file() else None
 
 
 def _row(lesson: Lesson, progress: dict[str, Any]) -> dict[str, Any]:

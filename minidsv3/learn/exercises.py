@@ -114,9 +114,9 @@ def _read(folder: Path) -> Lesson:
 
 
 def find_lesson(name: str) -> Lesson:
-    """The lesson with this number or folder name; ValueError that names the near ones."""
+    """The lesson with this number, 5 or 05, or folder name; ValueError that names the near ones."""
     for lesson in lessons():
-        if name in (lesson.id, lesson.name):
+        if name in (lesson.id, lesson.name) or (name.isdecimal() and name.zfill(2) == lesson.id):
             return lesson
     known = [lesson.name for lesson in lessons()]
     raise ValueError(f"expected a lesson, got {name!r}: {near(name, known)}")

@@ -3,14 +3,16 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import pytest
 
-from minidsv3.cli import main
+from minidsv3.cli import check_watch, main
 from minidsv3.learn.exercises import find_lesson, lessons
 
 SOLUTION = find_lesson("00").solution
@@ -245,3 +247,46 @@ def _until(terminal: int, words: str) -> str:
         if select.select([terminal], [], [], 0.2)[0]:
             said += os.read(terminal, 65536).decode(errors="replace")
     return said
+
+
+def test_watch_leaves_the_terminal_as_it_was_and_takes_it_again(folder, monkeypatch):
+    """Keys come to a thread, signals to the main one: it holds the terminal."""
+    ours, theirs = os.openpty()
+    monkeypatch.setattr(sys, "stdin", os.fdopen(theirs, "r", closefd=False))
+    monkeypatch.setattr(check_watch, "reads_keys", lambda console: True)
+    before, seen = termios.tcgetattr(theirs)[3], []
+
+    def events(console, files):
+        seen.append(termios.tcgetattr(theirs)[3])
+        termios.tcsetattr(theirs, termios.TCSANOW, cooked)
+        signal.raise_signal(signal.SIGCONT)
+        seen.append(termios.tcgetattr(theirs)[3])
+        yield "quit"
+
+    cooked = termios.tcgetattr(theirs)
+    monkeypatch.setattr(check_watch, "_events", events)
+    assert check_watch.watch([find_lesson("00")], None, None) == 1
+    assert before & termios.ICANON
+    assert not any(mode & (termios.ICANON | termios.ECHO) for mode in seen)
+    assert termios.tcgetattr(theirs)[3] == before
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_lesson_goes_by_its_number_however_short(capsys):
+    assert find_lesson("0") == find_lesson("00")
+    assert find_lesson("5").id == "05"
+    with pytest.raises(ValueError, match="expected a lesson, got '1'"):
+        find_lesson("1")
+
+
+def test_progress_says_what_it_put_aside(folder, capsys):
+    place = folder / ".minidsv3" / "progress.json"
+    place.parent.mkdir()
+    place.write_text('{"lessons": 3')
+    assert main(["progress"]) == 0
+    said = capsys.readouterr()
+    assert "0 of 3 exercises done" in said.out
+    assert "could not be read; it is kept as .minidsv3/progress.broken.json" in said.err
+    assert main(["progress"]) == 0
+    assert capsys.readouterr().err == ""
