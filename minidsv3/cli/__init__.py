@@ -17,11 +17,11 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-__all__ = ["COMMANDS", "EnvironmentProblem", "Parser", "main"]
+__all__ = ["COMMANDS", "EnvironmentProblem", "Parser", "main", "one_of", "parser_of", "take_one_of"]
 
 COMMANDS = {
     "run": "read text, train, evaluate, write text, print the bill",
@@ -110,15 +110,45 @@ def _settle(words: list[str]) -> list[str]:
 
 def _command_parser(name: str) -> tuple[Parser, object]:
     module = import_module(f"minidsv3.cli.{MODULES.get(name, name)}")
-    examples = "\n".join(f"  {line}" for line in module.EXAMPLES)
-    parser = Parser(
-        prog=f"minidsv3 {name}",
-        description=module.SUMMARY,
-        epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(name, module.SUMMARY, module.EXAMPLES)
     module.arguments(parser)
     return parser, module
+
+
+# ---- for commands whose first word says which of several ------------------------------------------------
+
+
+def parser_of(name: str, summary: str, examples: Sequence[str]) -> Parser:
+    """The parser of a command, or of one of its actions (`checkpoint show`)."""
+    lines = "\n".join(f"  {line}" for line in examples)
+    return Parser(
+        prog=f"minidsv3 {name}",
+        description=summary,
+        epilog=f"examples:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def take_one_of(parser: argparse.ArgumentParser, what: str, table: Mapping[str, str]) -> None:
+    """Let the command take a word of the table, and whatever that takes.  what: "action", "subject"."""
+    width = max(map(len, table))
+    rows = "\n".join(f"  {name:{width}}  {summary}" for name, summary in table.items())
+    closing = f"`{parser.prog} {what.upper()} --help` tells more."
+    parser.epilog = f"{what}s:\n{rows}\n\n{parser.epilog}\n\n{closing}"
+    parser.usage = f"{parser.prog} {what.upper()} ..."
+    parser.add_argument(what, nargs="?", metavar=what.upper(), help="which")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def one_of(table: Mapping[str, Any], word: str | None, expected: str) -> str:
+    """The word; ValueError with those that there are, or the near ones, if the table lacks it."""
+    from minidsv3.config import near
+
+    if word is None:
+        raise ValueError(f"expected {expected}: {', '.join(table)}")
+    if word not in table:
+        raise ValueError(f"expected {expected}, got {word!r}: {near(word, list(table))}")
+    return word
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,10 +193,6 @@ def _dispatch(words: list[str]) -> int:
         print(f"minidsv3 {__version__}")
         return 0
     name = words[0]
-    if name not in COMMANDS:
-        from minidsv3.config import near
-
-        raise ValueError(f"expected a command, got {name!r}: {near(name, list(COMMANDS))}")
-    parser, module = _command_parser(name)
+    parser, module = _command_parser(one_of(COMMANDS, name, "a command"))
     code: int = module.main(parser.parse_args(words[1:]))  # type: ignore[attr-defined]
     return code

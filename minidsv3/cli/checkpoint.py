@@ -15,12 +15,11 @@ Next: minidsv3.cli.checkpoint_show
 """
 
 import argparse
-import os
 import time
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from minidsv3.cli import Parser
+from minidsv3.cli import one_of, parser_of, take_one_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,30 +42,14 @@ IN_PLACE, IN_LINES = 0.2, 10.0  # seconds between two reports
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options: an action, and whatever that takes."""
-    width = max(map(len, ACTIONS))
-    table = "\n".join(f"  {name:{width}}  {summary}" for name, summary in ACTIONS.items())
-    closing = "`minidsv3 checkpoint ACTION --help` tells more."
-    parser.epilog = f"actions:\n{table}\n\n{parser.epilog}\n\n{closing}"
-    parser.usage = "minidsv3 checkpoint ACTION ..."
-    parser.add_argument("action", nargs="?", metavar="ACTION", help="what to do")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    take_one_of(parser, "action", ACTIONS)
 
 
 def main(args: argparse.Namespace) -> int:
     """Do it."""
-    from minidsv3.config import near
-
-    if args.action is None:
-        raise ValueError(f"expected an action: {', '.join(ACTIONS)}")
-    if args.action not in ACTIONS:
-        raise ValueError(f"expected an action, got {args.action!r}: {near(args.action, list(ACTIONS))}")
-    module = import_module(f"minidsv3.cli.checkpoint_{args.action}")
-    parser = Parser(
-        prog=f"minidsv3 checkpoint {args.action}",
-        description=module.SUMMARY,
-        epilog="examples:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    action = one_of(ACTIONS, args.action, "an action")
+    module = import_module(f"minidsv3.cli.checkpoint_{action}")
+    parser = parser_of(f"checkpoint {action}", module.SUMMARY, module.EXAMPLES)
     module.arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, not text")
     code: int = module.main(parser.parse_args(args.rest))
@@ -75,14 +58,12 @@ def main(args: argparse.Namespace) -> int:
 
 def present(as_json: bool, page: "RenderableType", table: dict[str, Any]) -> None:
     """Print the page, in words where MINIDSV3_SCREEN_READER asks for that, or the table as JSON."""
-    from minidsv3.cli.terminal import print_json, results
+    from minidsv3.cli.terminal import print_json, print_picture
 
     if as_json:
         print_json(table)
-    elif os.environ.get("MINIDSV3_SCREEN_READER", "") not in ("", "0") and hasattr(page, "describe"):
-        results().print(page.describe())
     else:
-        results().print(page)
+        print_picture(page)
 
 
 class Ticker:

@@ -17,7 +17,7 @@ Next: minidsv3.cli.class_new
 import argparse
 from importlib import import_module
 
-from minidsv3.cli import Parser
+from minidsv3.cli import one_of, parser_of, take_one_of
 
 __all__ = ["ACTIONS", "EXAMPLES", "SUMMARY", "arguments", "main"]
 
@@ -36,30 +36,14 @@ ACTIONS = {
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options: an action, and whatever that takes."""
-    width = max(map(len, ACTIONS))
-    table = "\n".join(f"  {name:{width}}  {summary}" for name, summary in ACTIONS.items())
-    closing = "`minidsv3 class ACTION --help` tells more."
-    parser.epilog = f"actions:\n{table}\n\n{parser.epilog}\n\n{closing}"
-    parser.usage = "minidsv3 class ACTION ..."
-    parser.add_argument("action", nargs="?", metavar="ACTION", help="what to do")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    take_one_of(parser, "action", ACTIONS)
 
 
 def main(args: argparse.Namespace) -> int:
     """Do it."""
-    from minidsv3.config import near
-
-    if args.action is None:
-        raise ValueError(f"expected an action: {', '.join(ACTIONS)}")
-    if args.action not in ACTIONS:
-        raise ValueError(f"expected an action, got {args.action!r}: {near(args.action, list(ACTIONS))}")
-    module = import_module(f"minidsv3.cli.class_{args.action}")
-    parser = Parser(
-        prog=f"minidsv3 class {args.action}",
-        description=module.SUMMARY,
-        epilog="examples:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    action = one_of(ACTIONS, args.action, "an action")
+    module = import_module(f"minidsv3.cli.class_{action}")
+    parser = parser_of(f"class {action}", module.SUMMARY, module.EXAMPLES)
     module.arguments(parser)
     code: int = module.main(parser.parse_args(args.rest))
     return code

@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minidsv3.cli import Parser
+from minidsv3.cli import one_of, parser_of, take_one_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -86,31 +86,15 @@ class Subject:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options: a subject, and whatever that takes."""
-    width = max(map(len, SUBJECTS))
-    table = "\n".join(f"  {name:{width}}  {summary}" for name, (_, summary) in SUBJECTS.items())
-    closing = "`minidsv3 show SUBJECT --help` tells more."
-    parser.epilog = f"subjects:\n{table}\n\n{parser.epilog}\n\n{closing}"
-    parser.usage = "minidsv3 show SUBJECT ..."
-    parser.add_argument("subject", nargs="?", metavar="SUBJECT", help="what to show")
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    take_one_of(parser, "subject", {name: summary for name, (_, summary) in SUBJECTS.items()})
 
 
 def main(args: argparse.Namespace) -> int:
     """Show the subject."""
-    from minidsv3.config import near
-
-    if args.subject is None:
-        raise ValueError(f"expected a subject to show: {', '.join(SUBJECTS)}")
-    if args.subject not in SUBJECTS:
-        raise ValueError(f"expected a subject, got {args.subject!r}: {near(args.subject, list(SUBJECTS))}")
-    module = import_module(f"minidsv3.cli.{SUBJECTS[args.subject][0]}")
-    subject: Subject = module.SUBJECTS[args.subject]
-    parser = Parser(
-        prog=f"minidsv3 show {args.subject}",
-        description=subject.summary,
-        epilog="examples:\n" + "\n".join(f"  {line}" for line in subject.examples),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    name = one_of(SUBJECTS, args.subject, "a subject")
+    module = import_module(f"minidsv3.cli.{SUBJECTS[name][0]}")
+    subject: Subject = module.SUBJECTS[name]
+    parser = parser_of(f"show {name}", subject.summary, subject.examples)
     subject.arguments(parser)
     parser._negative_number_matcher = re.compile(r"-(\d|\.\d|inf|nan|2\^)")  # values, -1e-3 and -inf too
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a picture")

@@ -133,7 +133,7 @@ def test_help_has_examples_that_run(name: str, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected a subject to show: bits, numberline"),
+        ([], "expected a subject: bits, numberline"),
         (["numberlin"], "did you mean 'numberline'"),
         (["bits", "0.3", "--format", "e4m4"], "did you mean 'e4m3'"),
         (["bits", "zero"], "such as 0.3 or 2^-9, or a code such as 0x2A, got 'zero'"),
