@@ -159,6 +159,16 @@ def test_a_torn_line_is_one_that_was_not_written(tmp_path):
         assert journal.row("2", "f") == {"points": 2}
 
 
+def test_a_line_that_is_not_the_journals_ends_what_is_read(tmp_path):
+    place = tmp_path / "journal"
+    with Journal(place, "a") as journal:
+        journal.ended("1", "f", {"points": 1})
+    place.write_bytes(place.read_bytes() + b'{"id": "2"}\n')
+    with Journal(place, "a") as journal:
+        assert journal.row("1", "f") == {"points": 1}
+        assert journal.row("2", "f") is None
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"nonsense\n", b"\xff\xfe\n\n", b'{"schema": "minidsv3.journal/0"}\n']
 )

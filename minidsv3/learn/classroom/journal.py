@@ -35,6 +35,7 @@ __all__ = ["MOST_BEGUN", "Journal"]
 
 SCHEMA = "minidsv3.journal/1"
 MOST_BEGUN = 3  # times that a submission may end the whole run
+LINES = {"begun"}, {"interrupted"}, {"gave_up"}, {"id", "files", "row"}  # what a line has one of
 Row = dict[str, Any]
 
 
@@ -117,7 +118,7 @@ class Journal:
         offset = self._file.tell()
         for content in self._file:
             line = _parsed(content)
-            if not line:  # torn: what follows is written over it
+            if not any(line.keys() >= fields for fields in LINES):  # torn: what follows is written over it
                 self._file.truncate(offset)
                 break
             self._note(line, offset, len(content))
