@@ -131,7 +131,7 @@ def _routed(args: argparse.Namespace, source: "Source") -> "tuple[int, ExpertLoa
     """The text's tokens through one layer's router, again and again."""
     from minidsv3.show.expert_load import balanced
 
-    if args.steps < 1 or args.tokens < 1 or args.speed <= 0 or args.seed < 0:
+    if args.steps < 1 or args.tokens < 1 or not 0 < args.speed < float("inf") or args.seed < 0:
         raise ValueError(
             "expected --steps and --tokens >= 1, --speed above 0 and --seed >= 0, "
             f"got {args.steps}, {args.tokens}, {args.speed} and {args.seed}"

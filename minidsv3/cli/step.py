@@ -12,13 +12,14 @@ Next: minidsv3.cli.step_view
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minidsv3.cli.models import Prompt
     from minidsv3.cli.step_view import View
+    from minidsv3.learn.selector import Place
     from minidsv3.learn.stepping import Pass, Stepper, Stop
 
 __all__ = ["EXAMPLES", "SUMMARY", "arguments", "main", "pass_of", "selection"]
@@ -72,7 +73,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--set", dest="changes", action="append", default=[], metavar='"OP[head=0] = 0"',
-        help="change a result; x is what it was, np is NumPy; may be given again",
+        help="change a result (d_OP: its gradients); x is what it was, np is NumPy; may be given again",
     )  # fmt: skip
     selection_arguments(parser)
     parser.add_argument("--against", metavar="MACHINE", help="compare: fp8, absorbed, b200, fp8+hardware, …")
@@ -100,6 +101,13 @@ def selection(args: argparse.Namespace) -> dict[str, Any]:
     return found | {word: position(place) for word, place in words.items() if place is not None}
 
 
+def check_token(at: "Mapping[str, Place]", ids: Sequence[int]) -> None:
+    """ValueError for a token that the prompt has not."""
+    token = at.get("token")
+    if isinstance(token, int) and not -len(ids) <= token < len(ids):
+        raise ValueError(f"expected token 0 .. {len(ids) - 1} of the prompt, got {token}")
+
+
 def main(args: argparse.Namespace) -> int:
     """Step, with keys or without."""
     from minidsv3.cli.step_compare import compare
@@ -116,6 +124,7 @@ def main(args: argparse.Namespace) -> int:
             stepper.break_on(target)
         for text in args.changes:
             stepper.change(text)
+        check_token(selection(args), prompt.ids)
         view = View(stepper, Looking(prompt.ids, prompt.tokenizer, selection(args)))
         if keyed:
             from minidsv3.cli.step_player import play
@@ -128,9 +137,7 @@ def main(args: argparse.Namespace) -> int:
 
 def open_it(args: argparse.Namespace) -> "Prompt":
     """The model and the prompt: a folder's, or a preset's with fresh weights."""
-    from minidsv3.cli.models import Prompt, open_prompt
-    from minidsv3.config import ModelConfig
-    from minidsv3.interpreter import Model
+    from minidsv3.cli.models import Prompt, fresh_model, given_ids, open_prompt
 
     room = _new(args) if args.new or args.speculative else 0
     if args.preset is None:
@@ -139,17 +146,8 @@ def open_it(args: argparse.Namespace) -> "Prompt":
         raise ValueError(
             "expected --ids and neither PROMPT nor --model with --preset, which has no tokenizer"
         )
-    model = Model.initialise(ModelConfig.preset(args.preset), seed=0)
-    return Prompt(model, None, Path(args.preset), "", _ids(model, args.ids))
-
-
-def _ids(model: Any, text: str) -> list[int]:
-    try:
-        ids = [int(word) for word in text.split(",")]
-    except ValueError:
-        raise ValueError(f"expected --ids as whole numbers with commas between, got {text!r}") from None
-    model.check_tokens([ids])
-    return ids
+    model = fresh_model(args.preset)
+    return Prompt(model, None, Path(args.preset), "", given_ids(args.ids, model))
 
 
 def _new(args: argparse.Namespace) -> int:
@@ -177,18 +175,15 @@ def pass_of(args: argparse.Namespace, prompt: "Prompt") -> "Pass":
 
 def _wanted(view: "View") -> Iterator["Stop"]:
     """The stops asked for, as they run."""
-    stepper, layer = view.stepper, view.eye.at.get("layer")
+    from minidsv3.learn.selector import Selector
+
+    stepper, place = view.stepper, Selector("*", view.eye.at)
     while stepper.into() is not None:
         stop = stepper.stop
         assert stop is not None
         broken = not stepper.breaks or any(one.matches(stop.row) for one in stepper.breaks)
-        if broken and layer in (None, stop.row.layer) and _expert(view, stop):
+        if broken and place.matches(stop.row):
             yield stop
-
-
-def _expert(view: "View", stop: "Stop") -> bool:
-    """Whether a row of one expert is of the expert asked for."""
-    return stop.row.expert is None or view.eye.at.get("expert") in (None, stop.row.expert)
 
 
 def _printed(view: "View") -> int:

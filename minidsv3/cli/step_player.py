@@ -218,7 +218,13 @@ class _Player:
 
     def pick(self, word: str) -> None:
         """Pick a part of all values from now on."""
-        self.view.eye.at = parse(f"x[{word}]").at if word else {}
+        before, self.view.eye.at = self.view.eye.at, parse(f"x[{word}]").at if word else {}
+        try:
+            if self.stepper.stop is not None:
+                self.view.card(self.stepper.stop)
+        except ValueError:
+            self.view.eye.at = before
+            raise
         self.say(f"picked: {said(self.view.eye.at) or 'all'}")
         self.show(self.stepper.stop)
 

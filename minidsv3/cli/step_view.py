@@ -52,9 +52,17 @@ def plain_numbers(array: NDArray[Any]) -> Any:
     return float(array) if np.isfinite(array) else str(float(array))
 
 
-def fitting(at: Mapping[str, Place], axes: Sequence[str]) -> dict[str, Place]:
-    """Those words of a selection that an array with these axes has."""
-    return {word: place for word, place in at.items() if {word, *AXES.get(word, ())} & set(axes)}
+def fitting(at: Mapping[str, Place], axes: Sequence[str], shape: Sequence[int] = ()) -> dict[str, Place]:
+    """Those words of a selection that an array with these axes has.
+
+    shape: of the array; a token is left out where there are fewer, as in a step that decodes one.
+    """
+    found = {word: place for word, place in at.items() if {word, *AXES.get(word, ())} & set(axes)}
+    tokens = next((n for axis, n in zip(axes, shape, strict=False) if axis in AXES["token"]), None)
+    token = found.get("token")
+    if isinstance(token, int) and tokens is not None and not -tokens <= token < tokens:
+        del found["token"]
+    return found
 
 
 def said(at: Mapping[str, Place]) -> str:
@@ -147,7 +155,9 @@ class View:
             return Text("operands put into tiles for the products behind; no result of its own")
         axes = result_axes(stop)
         op = stop.op.id if stop.row.direction == "fprop" else ""
-        return self.eye.drawn(kept.outputs[0][0], kept.result, axes, fitting(self.eye.at, axes), op)
+        return self.eye.drawn(
+            kept.outputs[0][0], kept.result, axes, fitting(self.eye.at, axes, kept.result.shape), op
+        )
 
     def note(self, stop: Stop) -> str:
         """What the stop came to, its tokens spelled."""
@@ -180,7 +190,7 @@ def summary(
     op: Op, result: NDArray[Any], axes: Sequence[str], at: Mapping[str, Place], values: bool
 ) -> dict[str, Any]:
     """A result, or what a selection picks of it, for JSON: shape, smallest, largest, mean; the numbers."""
-    chosen = fitting(at, axes)
+    chosen = fitting(at, axes, result.shape)
     picked = pick(result, axes, chosen)
     x = np.asarray(picked.value)
     finite = x[np.isfinite(x)] if x.dtype.kind == "f" else x

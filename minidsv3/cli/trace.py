@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> int:
     import numpy as np
 
     from minidsv3.cli.models import open_prompt
-    from minidsv3.cli.step import selection
+    from minidsv3.cli.step import check_token, selection
     from minidsv3.cli.step_view import Looking
     from minidsv3.cli.terminal import print_json, talk
     from minidsv3.cli.weights import Reading
@@ -74,6 +74,7 @@ def main(args: argparse.Namespace) -> int:
     hardware = load_hardware(args.hardware)
     prompt = open_prompt(args)
     model, ids = prompt.model, prompt.ids
+    check_token(selection(args), ids)
     seen = _Seen(args, Looking(ids, prompt.tokenizer, selection(args)))
     watch = seen if args.json or seen.picks else None
     machine = Machine(hardware, args.precision, trace=True, accumulate=args.accumulate, watch=watch)
@@ -153,7 +154,7 @@ class _Seen:
             return summary(stop.op, event.result, axes, self.eye.at, self.args.values)
         name, result = event.outputs[0]
         op = stop.op.id if stop.row.direction == "fprop" else ""
-        return self.eye.drawn(name, result.copy(), axes, fitting(self.eye.at, axes), op)
+        return self.eye.drawn(name, result.copy(), axes, fitting(self.eye.at, axes, result.shape), op)
 
     def _cards(self, priced: "Bill", hardware: "Hardware") -> Any:
         """Each stop with its card."""

@@ -20,6 +20,7 @@ Next: minidsv3.learn.stepping.runner
 """
 
 import fnmatch
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from minidsv3.config import near
 from minidsv3.machine import Row
 
-__all__ = ["AXES", "Picked", "Place", "Selector", "index_of", "parse", "pick", "position"]
+__all__ = ["AXES", "PLACES", "Picked", "Place", "Selector", "index_of", "parse", "pick", "position", "said"]
 
 Place = int | slice
 # a word -> the letters of signatures that it may stand for, the first that an array has
@@ -52,21 +53,16 @@ class Selector(NamedTuple):
         """The layer asked for, if any."""
         return _whole(self.at.get("layer"))
 
-    @property
-    def expert(self) -> int | None:
-        """The expert asked for, if any."""
-        return _whole(self.at.get("expert"))
-
     def matches(self, row: Row) -> bool:
         """Whether a row is of this op (or pattern), layer and expert; that of no expert is of any."""
         return (
             fnmatch.fnmatchcase(row.op, self.name)
-            and self.layer in (None, row.layer)
-            and (row.expert is None or self.expert in (None, row.expert))
+            and _within(self.at.get("layer"), row.layer)
+            and (row.expert is None or _within(self.at.get("expert"), row.expert))
         )
 
     def __str__(self) -> str:
-        inside = ",".join(f"{word}={_said(place)}" for word, place in self.at.items())
+        inside = ",".join(f"{word}={said(place)}" for word, place in self.at.items())
         return f"{self.name}[{inside}]" if inside else self.name
 
 
@@ -139,11 +135,20 @@ def _axis(word: str, axes: Sequence[str]) -> int | None:
     raise ValueError(f"expected a word for an axis of [{' '.join(axes)}], got {word!r}: {told}")
 
 
+def _within(place: Place | None, number: int | None) -> bool:
+    """Whether a layer or expert is the one, or in the stretch, that is asked for."""
+    if not isinstance(place, slice):
+        return place in (None, number)
+    last = math.inf if place.stop is None else place.stop
+    return number is not None and (place.start or 0) <= number < last
+
+
 def _whole(place: Place | None) -> int | None:
     return place if isinstance(place, int) else None
 
 
-def _said(place: Place) -> str:
+def said(place: Place) -> str:
+    """A number or a stretch as it is written, `3` or `2:5`."""
     if isinstance(place, int):
         return str(place)
     first, last = ("" if end is None else str(end) for end in (place.start, place.stop))

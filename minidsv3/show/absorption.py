@@ -296,8 +296,8 @@ class _Frame:
 
     def _line(self, left: str, right: str, style: str = "") -> Text:
         """A line, its end flush right."""
-        room = self.width - len(right) - 1
-        return Text(f"{left[:room]:{room}} {right}", style, no_wrap=True)
+        room = max(self.width - len(right) - 1, 0)
+        return Text(f"{left[:room]:{room}} {right}", style, no_wrap=True, overflow="crop")
 
     def _framed(self) -> Iterator[Text]:
         """The cache in its frame."""

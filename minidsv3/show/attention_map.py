@@ -54,7 +54,7 @@ class AttentionMap:
     title: str = ""
 
     def __post_init__(self) -> None:
-        if self.p.ndim != 3:
+        if self.p.ndim != 3 or not self.p.size:
             raise ValueError(f"expected attention probabilities [H, T, S], got {self.p.shape}")
         if self.head is not None and not 0 <= self.head < len(self.p):
             raise ValueError(f"expected a head 0 .. {len(self.p) - 1}, got {self.head}")

@@ -158,4 +158,5 @@ def entropy(shares: ArrayLike) -> float:
     """
     p = np.asarray(shares, dtype=np.float64)
     p = p[p > 0]
-    return abs(float((p * np.log2(p)).sum()))
+    with np.errstate(all="ignore"):  # of what is no distribution
+        return abs(float((p * np.log2(p)).sum()))

@@ -53,6 +53,11 @@ class ExpertLoad:
     title: str = ""
     first: int = 1
 
+    def __post_init__(self) -> None:
+        shape = np.shape(self.loads)
+        if len(shape) != 2 or 0 in shape or self.groups < 1 or shape[1] % self.groups:
+            raise ValueError(f"expected loads [steps, E] of {self.groups} groups alike, got {shape}")
+
     @property
     def share(self) -> NDArray[np.float64]:
         """Loads over the mean load of their step.  [steps, E]"""

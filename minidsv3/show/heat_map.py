@@ -191,8 +191,9 @@ def printed(values: NDArray[np.float64]) -> tuple[int, list[list[str]]]:
     most = float(finite.max(initial=0.0))
     power = int(np.floor(np.log10(most))) if most else 0
     power = 0 if -1 <= power < 4 else power
-    scaled = values / 10.0**power
-    digits = max(2 - int(np.floor(np.log10(most / 10.0**power))), 0) if most else 0
+    half = power // 2
+    scaled = values / 10.0**half / 10.0 ** (power - half)  # in two steps, for 10 ** -324 is 0
+    digits = max(2 - int(np.floor(np.log10(most / 10.0**half / 10.0 ** (power - half)))), 0) if most else 0
     return power, [[_digits(float(v), digits) for v in row] for row in scaled]
 
 

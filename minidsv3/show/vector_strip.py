@@ -75,8 +75,9 @@ class VectorStrip:
             return f"no finite numbers in {len(self.vector)}"
         high, low = int(np.nanargmax(self.vector)), int(np.nanargmin(self.vector))
         ends = f"largest {short(self.vector[high])} at {high}, smallest {short(self.vector[low])} at {low}"
-        rms = short(float(np.sqrt((x**2).mean())))
-        return f"{ends}, rms {rms}, mean {short(float(x.mean()), 2)}{no_numbers}"
+        most = float(np.abs(x).max()) or 1.0  # over which squares and sums stay finite
+        rms, mean = most * float(np.sqrt(((x / most) ** 2).mean())), most * float((x / most).mean())
+        return f"{ends}, rms {short(rms)}, mean {short(mean, 2)}{no_numbers}"
 
     def describe(self) -> str:
         """The vector in words."""

@@ -170,3 +170,9 @@ def test_bad_requests(
     said = capsys.readouterr()
     assert message in said.err
     assert not said.out
+
+
+def test_a_speed_is_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    for speed in ("nan", "inf"):
+        assert main(["show", "load", "--preset", "nano", "--route", "--speed", speed]) == 2
+        assert f"got 100, 256, {speed} and 0" in capsys.readouterr().err

@@ -300,3 +300,27 @@ def test_a_comparison_has_keys_too(model: Model) -> None:
     assert text.count("embed.tokens") >= 1
     assert "no key 'zz'" in text
     assert "units in the last place" in text
+
+
+def test_a_token_is_picked_where_rows_are_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    ops = ("--break", "mla.softmax", "--break", "experts.*", "--break", "head.*")
+    at = {stop["op"]: stop["value"]["at"] for stop in as_json(capsys, "--token", "4", *ops)["stops"]}
+    assert at["mla.softmax"] == at["head.logits"] == {"token": 4}
+    assert at["experts.gate_up"] == at["experts.swiglu"] == {}
+    said = as_json(capsys, "--token", "4", "--new", "2", "--break", "mla.softmax")
+    assert all(not stop["value"]["at"] for stop in said["stops"] if stop["stage"] == "token 2")
+    assert main([*PRESET, "--token", "5"]) == 2
+    assert "expected token 0 .. 4 of the prompt, got 5" in capsys.readouterr().err
+
+
+def test_a_stretch_of_experts_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    stops = as_json(capsys, "--expert", "2:7", "--break", "experts.gate_up[layer=1]")["stops"]
+    assert {stop["expert"] for stop in stops} == {3, 5, 6}
+
+
+def test_a_pick_that_fits_nothing_changes_nothing(model: Model) -> None:
+    with Stepper(Pass(model, (1, 2, 3))) as stepper:
+        view = View(stepper, Looking((1, 2, 3)))
+        console = Console(file=io.StringIO(), width=100)
+        play(view, console, iter(["g mla.softmax", "p head=1", "p head=99", "q"]))
+        assert view.eye.at == {"head": 1}

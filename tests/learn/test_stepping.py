@@ -13,7 +13,7 @@ from minidsv3.config import ModelConfig
 from minidsv3.cost import bill
 from minidsv3.interpreter import Model
 from minidsv3.learn.selector import parse, pick
-from minidsv3.learn.stepping import KINDS, Edit, Pass, Stepper
+from minidsv3.learn.stepping import KINDS, Edit, Pass, Stepper, result_axes
 from minidsv3.learn.stepping.runner import Runner
 from minidsv3.machine import Machine
 from minidsv3.machine.parallel import blas_threads
@@ -397,3 +397,88 @@ def test_passes_refuse_what_does_not_fit(model: Model) -> None:
         Pass(model, IDS, "forwards")
     with pytest.raises(ValueError, match="expected decoding steps"):
         Pass(model, IDS).against("naive")
+
+
+# ---- hostile changes, stretches, rows of experts ----
+
+
+def test_a_change_that_the_ops_behind_cannot_run_with_is_taken_back(model: Model) -> None:
+    with Stepper(Pass(model, IDS)) as stepper:
+        stepper.run_to("gate.sigmoid")
+        stepper.change("gate.sigmoid = x + 0")
+        stepper.change("experts.dispatch = 1 // 0 if x.size else x")
+        here = stepper.cursor
+        with pytest.raises(ValueError, match="ZeroDivisionError"):
+            stepper.go_on()
+        assert stepper.cursor == here
+        assert len(stepper.edits) == 1
+        walk(stepper)
+        assert stepper.result.tobytes() == plain(model).tobytes()
+
+
+@pytest.mark.parametrize("chosen", [-1, 16])
+def test_no_expert_is_chosen_that_there_is_not(model: Model, chosen: int) -> None:
+    with Stepper(Pass(model, IDS)) as stepper:
+        stepper.change(f"gate.top_k = {chosen}")
+        with pytest.raises(ValueError, match=f"expected gate.top_k from 0 to 15, got {chosen}"):
+            walk(stepper)
+        assert not stepper.edits
+        walk(stepper)
+        assert stepper.result.tobytes() == plain(model).tobytes()
+
+
+def test_what_fails_behind_a_change_is_said_and_the_pass_stands(model: Model) -> None:
+    class Broken(Pass):
+        def run(self, watch: Any = None, say: Any = lambda _: None) -> Any:
+            def strict(event: Any) -> Any:
+                new = watch(event)
+                if new is not None and not np.asarray(new).any():
+                    raise IndexError("nothing there")
+                return new
+
+            return super().run(strict, say)
+
+    with Stepper(Broken(model, IDS)) as stepper:
+        stepper.into()
+        first = stepper.cursor
+        stepper.change("mla.softmax[layer=1] = 0")
+        with pytest.raises(ValueError, match="the pass cannot go on: IndexError: nothing there"):
+            stepper.go_on()
+        assert stepper.cursor == first
+        assert not stepper.edits
+        walk(stepper)
+        assert stepper.result.tobytes() == plain(model).tobytes()
+
+
+def test_leaving_is_no_value(model: Model) -> None:
+    with Stepper(Pass(model, IDS)) as stepper:
+        stepper.change("mla.softmax = exit()")
+        with pytest.raises(ValueError, match="SystemExit"):
+            stepper.go_on()
+
+
+@pytest.mark.parametrize(("op", "directions"), [("mla.softmax", {"fprop"}), ("d_mla.softmax", {"dgrad"})])
+def test_a_change_to_come_is_of_results_or_of_gradients(model: Model, op: str, directions: set[str]) -> None:
+    with Stepper(Pass(model, IDS, "backward")) as stepper:
+        stepper.change(f"{op}[layer=1] = x * 2")
+        walk(stepper)
+        assert {stop.row.direction for stop in stepper.stops if stop.changed} == directions
+
+
+def test_breaks_take_stretches_of_layers_and_refuse_what_says_nothing(model: Model) -> None:
+    assert parse("mla.*[layer=1:3]").at["layer"] == slice(1, 3)
+    with Stepper(Pass(model, IDS)) as stepper:
+        stepper.break_on("mla.softmax[layer=1:3]")
+        stops = list(iter(stepper.go_on, None))
+        assert [stop.row.layer for stop in stops] == [1, 2]
+        for wrong in ("mla.softmax[foo=1]", "mla.softmax[head=1]", "mla.softmax[layer=-1]"):
+            with pytest.raises(ValueError, match="of an op to stop at"):
+                stepper.break_on(wrong)
+
+
+def test_rows_of_an_expert_are_no_tokens(model: Model) -> None:
+    with Stepper(Pass(model, IDS)) as stepper:
+        walk(stepper)
+        axes = {stop.op.id: result_axes(stop) for stop in stepper.stops}
+    assert axes["experts.gate_up"][0] == axes["experts.swiglu"][0] == axes["experts.scale"][0] == "P"
+    assert axes["experts.combine"][0] == axes["shared.swiglu"][0] == "N"

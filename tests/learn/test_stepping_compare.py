@@ -118,3 +118,9 @@ def test_what_is_not_finite_differs_by_infinity_unless_alike() -> None:
     assert difference(a, np.array([0, np.inf, -np.inf, 1.0], np.float32)).at == (0,)
     empty = np.empty((0, 3), np.float32)
     assert difference(empty, empty).numbers == 0
+
+
+def test_no_number_is_no_tolerance() -> None:
+    work = Pass(Model.initialise(ModelConfig.preset("nano"), seed=0), (1, 2))
+    with pytest.raises(ValueError, match="expected a tolerance >= 0, got nan"):
+        Comparison(work, work, float("nan"))

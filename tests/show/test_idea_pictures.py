@@ -263,3 +263,8 @@ def test_the_ramp_is_between_its_ends() -> None:
     assert Rotation.of(ModelConfig.preset("moonlight")).ends is None
     table = turns.to_dict()["scores_by_distance"]
     assert {distance: len(row) for distance, row in table.items()} == {str(d): len(PLACES) for d in DISTANCES}
+
+
+def test_the_narrowest_terminal_crashes_no_picture() -> None:
+    text = plain_text(absorption.demo(), width=20)
+    assert max(map(len, text.splitlines())) <= 20

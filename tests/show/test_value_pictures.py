@@ -334,3 +334,19 @@ def test_shapes_and_formats_come_first() -> None:
     assert "axis 1: 3 in place of 2" in TensorDifference(x, x[:, :2]).describe()
     assert "2 axes in place of 1" in TensorDifference(x, x[0]).describe()
     assert "formats differ: yours float32, expected float64" in TensorDifference(x, x.astype("f8")).describe()
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_smallest_and_the_largest_numbers_are_written() -> None:
+    assert "4.94" in plain_text(HeatMap(np.full((2, 2), 5e-324), "m"), width=60)
+    assert "rms 1e+308" in plain_text(VectorStrip(np.array([1e308, -1e308] * 20), "v"), width=60)
+    assert plain_text(AttentionMap(np.full((1, 4, 4), 1e308)), width=60)
+
+
+def test_nothing_to_draw_is_refused_in_words() -> None:
+    for empty in (np.zeros((0, 2, 2)), np.zeros((1, 0, 2))):
+        with pytest.raises(ValueError, match=r"expected attention probabilities \[H, T, S\]"):
+            AttentionMap(empty)
+    for loads, groups in ((np.zeros((0, 4)), 1), (np.ones((3, 30)), 4)):
+        with pytest.raises(ValueError, match=r"expected loads \[steps, E\]"):
+            ExpertLoad(loads, groups=groups)

@@ -32,7 +32,7 @@ from typing import Any, Self
 from minidsv3.config import near
 from minidsv3.cost.rates import rates
 from minidsv3.hardware import Hardware, load_hardware
-from minidsv3.learn.selector import Selector, parse
+from minidsv3.learn.selector import PLACES, Selector, parse, said
 from minidsv3.learn.stepping.edits import Edit
 from minidsv3.learn.stepping.history import Kept, Stop, Values
 from minidsv3.learn.stepping.notes import chosen, note_of
@@ -154,19 +154,23 @@ class Stepper:
         front = len(self.stops) - 1
         try:
             alive = self._runner.resume(lambda event: wanted(self._record(event)))
-        except ValueError:
-            self._drop(front)
-            raise
+        except Exception as problem:
+            edit = self._drop(front)
+            if edit is None or isinstance(problem, ValueError):
+                raise
+            raise ValueError(f"{edit}: the pass cannot go on: {type(problem).__name__}: {problem}") from None
         finally:  # an interrupt too leaves it at an op
             self.cursor = len(self.stops) - 1
         return self.stop if alive else None
 
-    def _drop(self, front: int) -> None:
-        """After a change that did not fit when its op came: without it, stand where the pass stood."""
-        if self._failing is not None:
-            self.edits.remove(self._failing)
+    def _drop(self, front: int) -> Edit | None:
+        """Without a change that did not fit, or the last if ops behind cannot run, stand where it stood."""
+        edit = self._failing or (self.edits[-1] if self.edits else None)
+        if edit is not None:
+            self.edits.remove(edit)
             self._failing = None
             self.replay(front)
+        return edit
 
     # ---- in the pass's thread ----
 
@@ -200,8 +204,7 @@ class Stepper:
     def _make(self, edit: Edit, stop: Stop) -> Stop:
         """An edit at the stop at hand."""
         kept = self._values[stop.index]
-        assert kept.result is not None
-        new = edit.applied(kept.result, result_axes(stop), dict(kept.inputs))
+        new = _applied(edit, stop, kept)
         self._values.change(stop.index, new)
         self._runner.answer = new
         return replace(stop, changed=True)
@@ -231,20 +234,19 @@ class Stepper:
 
     def change(self, text: str) -> Stop | None:
         """`OP[…] = expression`: at the cursor if that is such an op, else at the last such op in front of it,
-        else at every one to come.
+        else at every one to come; `d_OP[…] = expression` changes gradients alone.
 
         ->  where the cursor is, at the changed op; ValueError for an edit that does not fit.
         """
         edit = Edit.read(text)
         found = [stop for stop in self.stops[: self.cursor + 1] if edit.target.matches(stop.row)]
-        found = [stop for stop in found if stop.row.phase == found[-1].row.phase and _has_result(stop)]
+        found = [stop for stop in found if _has_result(stop) and (_of_gradient(stop) or not edit.gradient)]
         if not found:
             self.edits.append(edit)
             return self.stop
         stop, edit = found[-1], replace(edit, index=found[-1].index)
         kept = self.values(stop)
-        assert kept.result is not None
-        edit.applied(kept.result, result_axes(stop), dict(kept.inputs))  # before anything runs again
+        _applied(edit, stop, kept)  # before anything runs again
         self.edits.append(edit)
         if stop.index == len(self.stops) - 1 and not self._runner.over:
             self.stops[-1] = self._make(edit, stop)
@@ -273,13 +275,28 @@ class Stepper:
 def _known(target: str) -> Selector:
     """A selector of ops that there are; ValueError for others."""
     found, ops = parse(target), catalogue()
+    for word, place in found.at.items():
+        if word not in PLACES:
+            raise ValueError(
+                f"expected {' or '.join(PLACES)} in [] of an op to stop at, got {word}={said(place)}"
+            )
+        if min(place if isinstance(place, int) else place.start or 0, 0) < 0:
+            raise ValueError(f"expected {word} from 0 on of an op to stop at, got {said(place)}")
     if not any(fnmatch.fnmatchcase(name, found.name) for name in ops):
         raise ValueError(f"expected an op or a pattern, got {found.name!r}: {near(found.name, sorted(ops))}")
     return found
 
 
 def result_axes(stop: Stop) -> tuple[str, ...]:
-    """What the axes of a stop's result are called in its op's signature."""
+    """What the axes of a stop's result are called in its op's signature; P for rows that are an expert's, not
+    tokens in order.
+    """
+    axes = _signed(stop)
+    routed = stop.op.id.startswith("experts.") and stop.op.primitive in ("grouped_linear", "swiglu", "scale")
+    return tuple("P" if routed and axis == "N" else axis for axis in axes)
+
+
+def _signed(stop: Stop) -> tuple[str, ...]:
     if stop.row.phase != "backward" or stop.row.direction == "fprop":
         return stop.op.signature.result
     letters = (*stop.op.signature.operands, stop.op.signature.result)
@@ -289,9 +306,28 @@ def result_axes(stop: Stop) -> tuple[str, ...]:
     return tuple(f"axis{i}" for i in range(len(stop.row.shapes[-1])))
 
 
+def _applied(edit: Edit, stop: Stop, kept: Kept) -> Any:
+    """A stop's result with an edit made; ValueError if it does not fit, or chooses what there is not."""
+    assert kept.result is not None
+    new = edit.applied(kept.result, result_axes(stop), dict(kept.inputs))
+    if stop.op.primitive == "top_k":
+        n = stop.row.sizes[stop.op.signature.operands[0][-1]]
+        wrong = new[(new < 0) | (new >= n)]
+        if wrong.size:
+            raise ValueError(f"expected {edit.target} from 0 to {n - 1}, got {int(wrong[0])}")
+    return new
+
+
 def _has_result(stop: Stop) -> bool:
     return stop.row.direction != "quantise"
 
 
+def _of_gradient(stop: Stop) -> bool:
+    return stop.row.direction != "fprop"
+
+
 def _is_meant(edit: Edit, stop: Stop) -> bool:
-    return edit.index in (None, stop.index) and edit.target.matches(stop.row) and _has_result(stop)
+    """Whether an edit is made here: at its own stop; of those for all to come, results or gradients alone."""
+    if not _has_result(stop) or not edit.target.matches(stop.row):
+        return False
+    return _of_gradient(stop) == edit.gradient if edit.index is None else edit.index == stop.index

@@ -96,7 +96,7 @@ class Comparison:
     """
 
     def __init__(self, one: Pass, other: Pass, tolerance: float = 0.0) -> None:
-        if tolerance < 0:
+        if not tolerance >= 0:
             raise ValueError(f"expected a tolerance >= 0, got {tolerance}")
         self.tolerance, self.pairs = tolerance, list[Pair]()
         self._open = contextlib.ExitStack()

@@ -2,7 +2,7 @@
 
 In front of the equals sign stands which op, and which part of its result; behind it an expression in which
 `x` is that part as the model computed it, `np` is NumPy, and the op's operands go by their symbols where
-these are names. What comes out has to fit the part's shape.
+these are names. What comes out has to fit the part's shape. `d_` in front of the op means its gradients.
 
 Does: read, compute the changed array. Does not: run anything behind it again (`Stepper.change`).
 
@@ -33,11 +33,15 @@ _FORM = re.compile(r"(?P<target>[^=\[\]]+(?:\[[^\[\]]*\])?)\s*=(?!=)\s*(?P<value
 
 @dataclass(frozen=True)
 class Edit:
-    """A change to an op's result.  index: of the only stop it is made at; None: at every one that matches."""
+    """A change to an op's result.
+
+    index: of the only stop it is made at; None: at every one that matches  gradient: of its backward
+    """
 
     target: Selector
     expression: str
     index: int | None = None
+    gradient: bool = False
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -46,12 +50,14 @@ class Edit:
         if found is None:
             raise ValueError(f"expected OP[head=1] = expression, got {text!r}")
         target = parse(found["target"])
+        gradient = target.name.startswith("d_")
+        target = target._replace(name=target.name.removeprefix("d_"))
         if not set("*?") & set(target.name):
             look_up(target.name)
-        return cls(target, found["value"])
+        return cls(target, found["value"], gradient=gradient)
 
     def __str__(self) -> str:
-        return f"{self.target} = {self.expression}"
+        return f"{'d_' if self.gradient else ''}{self.target} = {self.expression}"
 
     def applied(
         self, result: NDArray[Any], axes: Sequence[str], operands: Mapping[str, Any] | None = None
@@ -74,5 +80,5 @@ class Edit:
         names = {name: array for name, array in operands.items() if name.isidentifier()}
         try:
             return eval(self.expression, {**names, "np": np, "x": x})
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             raise ValueError(f"{self}: {type(problem).__name__}: {problem}") from None
