@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Source", "kept", "open_source", "place_arguments", "run", "source_arguments"]
 
 TEXT = "def add(a, b):"
-MOST_PARAMETERS = 100_000_000  # of fresh weights
 
 
 class Source(NamedTuple):
@@ -76,18 +75,13 @@ def open_source(args: argparse.Namespace) -> Source:
 
 def _fresh(preset: str, args: argparse.Namespace) -> Source:
     """A model of random weights; bytes in place of tokens."""
-    from minidsv3.config import ModelConfig
-    from minidsv3.interpreter import Model
+    from minidsv3.cli.models import fresh_model, given_ids
     from minidsv3.show.numbers import counted
 
-    config = ModelConfig.preset(preset)
-    if (total := config.parameter_counts()["stored"]) > MOST_PARAMETERS:
-        raise ValueError(f"expected at most {MOST_PARAMETERS:,} parameters, got {total:,} of {preset}")
-    model = Model.initialise(config, seed=0)
+    model = fresh_model(preset)
     said = f"{preset}, UNTRAINED weights of seed 0"
     if args.ids is not None:
-        ids = _numbers(args.ids)
-        model.check_tokens([ids])
+        ids = given_ids(args.ids, model)
         return Source(model, ids, [], f"{said}; {counted(len(ids), 'id')}", None)
     content = (TEXT if args.text is None else args.text).encode()
     if not content:
@@ -95,13 +89,6 @@ def _fresh(preset: str, args: argparse.Namespace) -> Source:
     labels = [chr(byte) if byte < 128 else f"{byte:02x}" for byte in content]
     model.check_tokens([list(content)])
     return Source(model, list(content), labels, f"{said}; a text's bytes as tokens", None)
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(word) for word in text.split(",")]
-    except ValueError:
-        raise ValueError(f"expected --ids as whole numbers with commas between, got {text!r}") from None
 
 
 def _stored(args: argparse.Namespace) -> Source:

@@ -22,11 +22,24 @@ from typing import NamedTuple
 
 from minidsv3.checkpoint import CheckpointError
 from minidsv3.cli.terminal import word
+from minidsv3.config import ModelConfig
 from minidsv3.interpreter import Model
 from minidsv3.tokenizer import Tokenizer
 from minidsv3.training import newest_run
 
-__all__ = ["Prompt", "find_model", "find_tokenizer", "is_ours", "open_model", "open_prompt", "prompt_ids"]
+__all__ = [
+    "Prompt",
+    "find_model",
+    "find_tokenizer",
+    "fresh_model",
+    "given_ids",
+    "is_ours",
+    "open_model",
+    "open_prompt",
+    "prompt_ids",
+]
+
+MOST_FRESH = 100_000_000  # parameters of random weights
 
 
 def find_model(path: Path | str | None) -> Path:
@@ -106,12 +119,25 @@ def open_prompt(args: argparse.Namespace, room: int = 0) -> Prompt:
     beside = [place for place in (folder, folder.parent) if (place / "tokenizer.json").is_file()]
     known = Tokenizer.load(beside[0] / "tokenizer.json") if beside else None
     model = Model.load(folder, args.memory)
+    return Prompt(model, known, folder, "", _check_length(model, given_ids(args.ids, model), room))
+
+
+def given_ids(text: str, model: Model) -> list[int]:
+    """The tokens of `--ids 1,2,3`; ValueError for what is no number, or no token of the model."""
     try:
-        ids = [int(word) for word in args.ids.split(",")]
+        ids = [int(word) for word in text.split(",")]
     except ValueError:
-        raise ValueError(f"expected --ids as whole numbers with commas between, got {args.ids!r}") from None
+        raise ValueError(f"expected --ids as whole numbers with commas between, got {text!r}") from None
     model.check_tokens([ids])
-    return Prompt(model, known, folder, "", _check_length(model, ids, room))
+    return ids
+
+
+def fresh_model(preset: str) -> Model:
+    """A preset with random weights, of a size that fits anywhere; ValueError for a larger one."""
+    config = ModelConfig.preset(preset)
+    if (total := config.parameter_counts()["stored"]) > MOST_FRESH:
+        raise ValueError(f"expected at most {MOST_FRESH:,} parameters, got {total:,} of {preset}")
+    return Model.initialise(config, seed=0)
 
 
 def is_ours(model: Model) -> bool:

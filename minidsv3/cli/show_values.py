@@ -91,20 +91,28 @@ def _value_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _value(args: argparse.Namespace) -> int:
+    return _result(args, open_source(args), "value", of_its_kind=True)
+
+
+def _result(args: argparse.Namespace, source: "Source", subject: str, of_its_kind: bool) -> int:
+    """An op's result.  of_its_kind: as the picture that such an op asks for, else as a matrix."""
     from minidsv3.machine import look_up
     from minidsv3.show.measurements import Page
     from minidsv3.show.value import picture_of
 
-    source = open_source(args)
     row = kept(source, args.op, args.layer, args.expert)
-    op, at = look_up(row.op), _places(args, row)
+    op, at, kind = look_up(row.op), _places(args, row), row.op if of_its_kind else ""
     assert row.value is not None
-    name, axes = _title(row), _axes(row)
-    picture = picture_of(
-        name, row.value, op=row.op, symbol=op.symbols[-1], axes=axes, at=at, labels=source.labels
-    )
+    words: dict[str, Any] = {
+        "op": kind,
+        "symbol": op.symbols[-1],
+        "axes": _axes(row),
+        "at": at,
+        "labels": source.labels,
+    }
+    picture = picture_of(_title(row), row.value, **words)
     page = Page(source.said, {f"{op.formula}   eq. {', '.join(op.equations)}": picture})
-    return present(args, f"value {row.op}", page, _about(source, row) | _facts(row.value))
+    return present(args, f"{subject} {row.op}", page, _about(source, row) | _facts(row.value))
 
 
 def _heatmap_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,20 +122,8 @@ def _heatmap_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _heatmap(args: argparse.Namespace) -> int:
-    from minidsv3.machine import look_up
-    from minidsv3.show.measurements import Page
-    from minidsv3.show.value import picture_of
-
     source = open_source(args)
-    if args.tensor:
-        return _weight(args, source)
-    row = kept(source, args.op, args.layer, args.expert)
-    op, at = look_up(row.op), _places(args, row)
-    assert row.value is not None
-    name, axes = _title(row), _axes(row)
-    picture = picture_of(name, row.value, symbol=op.symbols[-1], axes=axes, at=at, labels=source.labels)
-    page = Page(source.said, {f"{op.formula}   eq. {', '.join(op.equations)}": picture})
-    return present(args, f"heatmap {row.op}", page, _about(source, row) | _facts(row.value))
+    return _weight(args, source) if args.tensor else _result(args, source, "heatmap", of_its_kind=False)
 
 
 def _weight(args: argparse.Namespace, source: "Source") -> int:

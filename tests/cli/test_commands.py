@@ -175,6 +175,12 @@ def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> 
     assert f"minidsv3 {command}" in text.split("examples:")[1]
 
 
+@pytest.mark.parametrize("command", [["step"], ["show", "value"]])
+def test_fresh_weights_fit_in_memory(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--preset", "v2-lite", "--ids", "1,2"]) == 2
+    assert "expected at most 100,000,000 parameters, got 15,706,484,224" in capsys.readouterr().err
+
+
 def python(code: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, env=os.environ | environment
