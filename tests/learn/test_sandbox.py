@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minidsv3.learn.exercises import lessons
 from minidsv3.learn.sandbox import ALWAYS, WALLS, Limits, in_words
 from minidsv3.learn.sandbox import session as sessions
 from minidsv3.learn.sandbox.session import Ended, Lost, Other, Session, Warm
@@ -198,6 +199,21 @@ def test_it_sees_no_process_but_its_own(warm: Warm) -> None:
     needs(warm, "signals", "files")
     source = "import os\ndef f(x):\n    return sorted(int(n) for n in os.listdir('/proc') if n.isdigit())\n"
     assert returned(warm, source) == [1, 2]
+
+
+def test_solutions_and_what_is_named_are_out_of_its_sight(tmp_path: Path) -> None:
+    (tmp_path / "key.toml").write_text("seed = 1")
+    solution, key = lessons()[0].folder / "solution.py", tmp_path / "key.toml"
+    source = f"""
+import os
+def f(x):
+    return [os.path.exists(place) for place in ({str(solution)!r}, {str(key)!r}, os.__file__)]
+"""
+    with Warm(hidden=[tmp_path]) as warm:
+        needs(warm, "reading")
+        assert returned(warm, source) == [False, False, True]
+    assert solution.is_file()
+    assert key.is_file()
 
 
 def test_nothing_of_it_runs_when_it_is_closed(warm: Warm) -> None:

@@ -67,6 +67,7 @@ class Batch:
     home: Path | None  # folder for counterexamples
     anonymous: bool = False
     jobs: int = field(default_factory=default_jobs)
+    hidden: Sequence[Path] = ()  # folders that no submission shall see into
 
     def run(self, submissions: Sequence[Submission], journal: Journal | None) -> Iterator[Graded]:
         """Grade them all, as they get done."""
@@ -84,7 +85,8 @@ class Batch:
     def _order(self) -> Order:
         patience = 60 + 10 * self.limits.wall_seconds * len(self.key.exercises)
         home = None if self.home is None else str(self.home)
-        return Order(self.key.to_toml(), self.limits, home, self.anonymous, patience)
+        hidden = tuple(str(folder.absolute()) for folder in self.hidden)
+        return Order(self.key.to_toml(), self.limits, home, self.anonymous, hidden, patience)
 
     def _one(self, pool: "_Pool", submission: Submission, journal: Journal | None) -> Graded | None:
         """From the journal, or graded; None if the worker died."""

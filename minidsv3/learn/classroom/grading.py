@@ -23,7 +23,7 @@ import ast
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -52,11 +52,20 @@ class Grader:
 
     home: counterexamples go to `home/counterexamples/ID`, none are written if it is None.
     anonymous: the submission's name is taken out of every text that a student's code can choose.
+    hidden: folders that no submission shall see into.
     """
 
-    def __init__(self, key: Key, limits: Limits, home: Path | None, anonymous: bool = False) -> None:
+    def __init__(
+        self,
+        key: Key,
+        limits: Limits,
+        home: Path | None,
+        anonymous: bool = False,
+        hidden: Sequence[Path] = (),
+    ) -> None:
         self.key, self.limits, self.home, self.anonymous = key, limits, home, anonymous
-        self._warm = Warm()
+        self.hidden = tuple(hidden)
+        self._warm = Warm(hidden=self.hidden)
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +102,7 @@ class Grader:
             return checked(by, source, self.limits, self._warm)
         except Exception:
             self._warm.close()
-            self._warm = Warm()
+            self._warm = Warm(hidden=self.hidden)
             return checked(by, source, self.limits, self._warm)
 
     def _counterexample(self, id: str, by: ExerciseKey, result: CheckResult) -> Row | None:

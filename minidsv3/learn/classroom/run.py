@@ -47,6 +47,7 @@ class Plan:
     submissions: Sequence[Submission]
     key: Key
     home: Path | None  # the key's folder; None without a key
+    folder: Path  # of all submissions
 
 
 def find_key(submissions: Path, named: Path | None = None) -> Path | None:
@@ -66,7 +67,7 @@ def plan(submissions: Path, key: Path | None = None, besides: Collection[Path] =
     place = find_key(submissions, key)
     if place is not None:
         found = read_key(place)
-        return Plan(submissions_in(submissions, found, besides), found, place.parent)
+        return Plan(submissions_in(submissions, found, besides), found, place.parent, submissions)
     open_key = Key("none", tuple(ExerciseKey(one.id, 0, 0, 1, {}) for one in lessons()))
     handed_in = submissions_in(submissions, open_key, besides)
     there = [
@@ -74,7 +75,8 @@ def plan(submissions: Path, key: Path | None = None, besides: Collection[Path] =
         for one in open_key.exercises
         if any(_attempted(hand_in(submission, one.lesson), one.lesson) for submission in handed_in)
     ]
-    return Plan(handed_in, replace(open_key, exercises=tuple(there) or open_key.exercises), None)
+    key_of_these = replace(open_key, exercises=tuple(there) or open_key.exercises)
+    return Plan(handed_in, key_of_these, None, submissions)
 
 
 def _attempted(handed: Handed, lesson: Lesson) -> bool:
@@ -99,7 +101,8 @@ def grade_class(
         raise ValueError("expected a key for an anonymous report, whose ids need its salt; see `class new`")
     found = {one.exercise: solved(one, limits) for one in planned.key.exercises}
     key = _with_points(planned.key, found)
-    batch = Batch(key, limits, planned.home, anonymous, jobs or default_jobs())
+    hidden = [planned.folder, *([planned.home] if planned.home else [])]
+    batch = Batch(key, limits, planned.home, anonymous, jobs or default_jobs(), hidden)
     say, total = progress or (lambda done, total, last: None), len(planned.submissions)
     graded: list[Graded] = []
     with ExitStack() as held:

@@ -54,6 +54,7 @@ class Order:
     limits: Limits
     home: str | None  # folder for counterexamples
     anonymous: bool
+    hidden: tuple[str, ...]  # folders that no submission shall see into
     patience: float  # seconds for one submission, far above what the limits allow it to take
 
 
@@ -130,7 +131,8 @@ def serve() -> None:
     order = json.loads(sys.stdin.buffer.readline())
     home = None if order["home"] is None else Path(order["home"])
     key, limits = key_from_toml(order["key"]), Limits(**order["limits"])
-    with Grader(key, limits, home, order["anonymous"]) as grader:
+    hidden = [Path(folder) for folder in order["hidden"]]
+    with Grader(key, limits, home, order["anonymous"], hidden) as grader:
         for line in sys.stdin.buffer:
             asked = json.loads(line)
             row = grader.grade(asked["id"], asked["student"], [Handed(**one) for one in asked["handed"]])

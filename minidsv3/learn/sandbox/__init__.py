@@ -35,6 +35,7 @@ WALLS = {
     "file size": "bytes of one file",
     "disk space": "bytes of all its files, which are gone at the end",
     "files": "none can be written but its own",
+    "reading": "solutions, keys and what others handed in are out of sight",
     "signals": "it can end no process but its own",
     "network": "there is none",
     "user": "it runs as a user that owns nothing",

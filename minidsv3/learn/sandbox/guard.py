@@ -72,6 +72,8 @@ def guard(order: Table, held: set[str], channel: int, output: int, line: int) ->
     spaces.adopt()
     limits, user = order["limits"], spaces.a_user(held)
     folder, held_there = spaces.own_folder(order["folder"], limits, held, user)
+    if "disk space" in held_there:
+        held_there |= spaces.hide(order["hidden"], folder)
     awake = _awake()
     says, hears = os.pipe()
     pid = os.fork()

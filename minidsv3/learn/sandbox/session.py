@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -30,6 +30,7 @@ from time import monotonic
 from typing import Any, Self
 from weakref import WeakSet
 
+from minidsv3.learn.exercises import lessons_folder
 from minidsv3.learn.sandbox import ALWAYS, Limits, environment
 from minidsv3.learn.sandbox.alone import start_alone
 from minidsv3.learn.sandbox.line import END_SECONDS, START_SECONDS, UNREADABLE, Ended, Ends, Line, Lost
@@ -156,8 +157,13 @@ class Session:
 class Warm:
     """A process from which sessions are forked. A context manager; starts at once, beside what follows."""
 
-    def __init__(self, walls: str = "all") -> None:
-        """walls: "all" that can be had, the "plain" limits of any POSIX system, or "none", without a fork."""
+    def __init__(self, walls: str = "all", hidden: Iterable[Path] = ()) -> None:
+        """Start it.
+
+        walls: "all" that can be had, the "plain" limits of any POSIX system, or "none", without a fork
+        hidden: folders that sessions shall not see into; the lessons, with their solutions, always
+        """
+        self._hidden = [str(folder.resolve()) for folder in (lessons_folder(), *hidden)]
         self._walls = walls if hasattr(os, "fork") and hasattr(socket, "send_fds") else "none"
         self._folder = tempfile.TemporaryDirectory(prefix="minidsv3-", ignore_cleanup_errors=True)
         Path(self._folder.name).chmod(0o711)
@@ -221,7 +227,9 @@ class Warm:
     def _forked(self, limits: Limits) -> Ends:
         """Have a session forked  ->  our ends of its channel, its output and the line to its guard."""
         pairs = [socket.socketpair() for _ in range(3)]
-        order = json.dumps({"limits": asdict(limits), "folder": self._folder.name}).encode()
+        order = json.dumps(
+            {"limits": asdict(limits), "folder": self._folder.name, "hidden": self._hidden}
+        ).encode()
         try:
             with self._one_at_a_time:
                 socket.send_fds(self._control, [order], [theirs.fileno() for _, theirs in pairs])
