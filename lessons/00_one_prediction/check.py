@@ -29,7 +29,7 @@ def shift_invariant(softmax, scores):
     return close(softmax(scores + np.float32(64)), softmax(scores), 1e-4)
 
 
-@prop("the result is the softmax of eq. 10", SCORES, points=2)
+@prop("the result is the softmax of eq. 10", SCORES, points=4)
 def value(softmax, scores):
     return close(softmax(scores), primitives.softmax(scores.copy()))
 

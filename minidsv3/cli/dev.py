@@ -53,11 +53,14 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _lines(report: "Report", with_wrong: bool) -> list[str]:
+    from minidsv3.show.numbers import counted
+
     lesson, caught = report.lesson, report.caught
     state = "ok" if not report.findings else f"{len(report.findings)} to correct"
     slowest = max((one.seconds for one in caught), default=0.0)
-    said = f"{lesson.name}: {state}; runs in {report.run.seconds:.1f} s, {report.run.pictures} pictures"
-    found = [f"{said}; {len(caught)} wrong solutions, the slowest caught in {slowest:.1f} s"]
+    pictures = counted(report.run.pictures, "picture")
+    said = f"{lesson.name}: {state}; runs in {report.run.seconds:.1f} s, {pictures}"
+    found = [f"{said}; {counted(len(caught), 'wrong solution')}, the slowest caught in {slowest:.1f} s"]
     for one in caught if with_wrong else ():
         found.append(f"  {one.name}: by {one.by or 'nothing'}, {one.elements} elements, {one.seconds:.1f} s")
     for finding in report.findings:

@@ -97,7 +97,7 @@ def check(
         problem=problem,
         counterexample=_counterexample(failure),
         counterexamples={name: shown for name, f in found.items() if (shown := _counterexample(f))},
-        card=equation_card(look_up(lesson.op)),
+        card=lesson.card or equation_card(look_up(lesson.op)),
         hint=None if passed or not lesson.hints else (1, len(lesson.hints), lesson.hints[0]),
         replay=f"minidsv3 check {lesson.id} --replay" if failure and failure.inputs else None,
         saved=None,

@@ -44,6 +44,7 @@ class Lesson:
     functions: tuple[str, ...]  # that the student writes
     op: str  # of the catalogue, for the equation card
     hints: tuple[str, ...]
+    card: tuple[str, ...] = ()  # in place of the op's card: what the exercise is about, then where it is
 
     @property
     def function(self) -> str:
@@ -109,6 +110,7 @@ def _read(folder: Path) -> Lesson:
         task=exercise["task"],
         functions=tuple(exercise.get("functions") or [exercise["function"]]),
         op=exercise["op"],
+        card=tuple(exercise.get("card", ())),
         hints=tuple(hints),
     )
 

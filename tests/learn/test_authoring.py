@@ -341,7 +341,7 @@ def test_the_command_says_how_lessons_stand(capsys, one_report):
     one_report()
     assert minidsv3(["dev", "check", "00", "--wrong"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "00_one_prediction: ok; runs in 1.5 s, 6 pictures; 1 wrong solutions, the slowest caught in 0.2 s",
+        "00_one_prediction: ok; runs in 1.5 s, 6 pictures; 1 wrong solution, the slowest caught in 0.2 s",
         "  no_maximum: by rows_sum_to_one, 1 elements, 0.2 s",
     ]
 
