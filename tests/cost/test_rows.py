@@ -29,7 +29,7 @@ from minidsv3.model.rope import rotations_for
 
 V3 = ModelConfig.preset("v3")
 MINI = ModelConfig.preset("mini")
-BLOCKS = pytest.param(MINI, 1, 70, id="mini, a block of queries and a rest")
+BLOCKS = pytest.param(MINI, 1, 70, id="mini, a block of queries and a rest", marks=pytest.mark.slow)
 SIZES = [*CASES, BLOCKS]
 PRECISIONS = ("fp32", "bf16", "fp8")
 OTHERS = ("fp8-logfmt10", "fp8-per-tensor", "fp8-e5m2-gradients", "fp8-block-gradients")

@@ -86,7 +86,7 @@ class Batch:
         patience = 60 + 10 * self.limits.wall_seconds * len(self.key.exercises)
         home = None if self.home is None else str(self.home)
         hidden = tuple(str(folder.absolute()) for folder in self.hidden)
-        return Order(self.key.to_toml(), self.limits, home, self.anonymous, hidden, patience)
+        return Order(self.key.to_toml(), self.limits, home, self.anonymous, patience, hidden)
 
     def _one(self, pool: "_Pool", submission: Submission, journal: Journal | None) -> Graded | None:
         """From the journal, or graded; None if the worker died."""

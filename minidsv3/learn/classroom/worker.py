@@ -54,8 +54,8 @@ class Order:
     limits: Limits
     home: str | None  # folder for counterexamples
     anonymous: bool
-    hidden: tuple[str, ...]  # folders that no submission shall see into
     patience: float  # seconds for one submission, far above what the limits allow it to take
+    hidden: tuple[str, ...] = ()  # folders that no submission shall see into
 
 
 class Worker:
