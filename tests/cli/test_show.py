@@ -49,6 +49,8 @@ SMALL = {
     "load": ["--model", RUN],
 }
 """Subjects, and the accumulator's other picture, with options that take no time."""
+SLOW = ("co-design",)  # seconds a picture; test_show_wishes draws it too
+TRIED = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in SMALL]
 
 
 def words(name: str, run: Path, *more: str) -> list[str]:
@@ -73,7 +75,7 @@ def test_every_subject_is_tried() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", TRIED)
 def test_pictures_fit(
     name: str,
     width: int,
@@ -89,7 +91,7 @@ def test_pictures_fit(
         assert not [line for line in lines if "…" in line]
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", TRIED)
 def test_json_is_one_object_and_the_same_twice(
     name: str, finished_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,7 +102,7 @@ def test_json_is_one_object_and_the_same_twice(
         assert table == json_of(words(name, finished_run), capsys)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", TRIED)
 def test_svg(name: str, finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "picture.svg"
     assert out_of(words(name, finished_run, "--svg", str(file)), capsys) == ""
@@ -110,7 +112,7 @@ def test_svg(name: str, finished_run: Path, tmp_path: Path, capsys: pytest.Captu
     assert len(root.findtext(f"{space}desc") or "") > 40
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", TRIED)
 def test_words_for_a_screen_reader(
     name: str, finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ def asked(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
     return said
 
 
+@pytest.mark.slow
 def test_all_what_ifs(capsys: pytest.CaptureFixture[str]) -> None:
     said = asked(capsys, "what-ifs")
     assert said["schema"] == "minidsv3.show.what-ifs/1"
@@ -26,6 +27,7 @@ def test_all_what_ifs(capsys: pytest.CaptureFixture[str]) -> None:
     assert said["beyond"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_priced_is_listed_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
     """V2's 160 experts do not divide among 64 GPUs, but among prefill's 32."""
     said = asked(capsys, "what-ifs", "--model", "v2")

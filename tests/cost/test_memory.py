@@ -76,7 +76,7 @@ def closed_bytes(arrays: list[Kept]) -> int:
         ("nano", 1, 130, False),
         ("softmax", 2, 64, False),
         ("softmax", 1, 130, True),
-        ("mini", 2, 70, True),
+        pytest.param("mini", 2, 70, True, marks=pytest.mark.slow),
     ],
 )
 def test_arrays_are_those_that_a_forward_keeps(name: str, B: int, T: int, balance: bool) -> None:

@@ -73,6 +73,7 @@ def test_agreeing_modules_are_accepted():
     assert len(result.tokens) == 41
 
 
+@pytest.mark.slow
 @SETTINGS
 @given(st.data(), rngs, st.integers(1, 3))
 def test_drafts_are_those_of_the_whole_text(data, rng, depth):

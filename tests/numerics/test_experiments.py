@@ -17,6 +17,7 @@ def medians(**options: object) -> dict[tuple[str, int, int | None], float]:
     return {(row.operands, row.k, row.interval): row.median for row in rows}
 
 
+@pytest.mark.slow
 def test_the_errors_of_long_sums_are_those_that_were_measured_elsewhere() -> None:
     """Medians at K = 4096 of an independent emulator on the same distributions, another draw."""
     found = medians(lengths=[4096])

@@ -488,7 +488,10 @@ def test_blocks_and_panels_do_not_show(
 
 @pytest.mark.parametrize(
     ("M", "N", "K"),
-    [(1, 128, 1 << 16), (2, 1 << 16, 32), (1 << 16, 2, 32), (2048, 2048, 32), (520, 2100, 512)],
+    [
+        *((1, 128, 1 << 16), (2, 1 << 16, 32), (1 << 16, 2, 32), (2048, 2048, 32)),
+        pytest.param(520, 2100, 512, marks=pytest.mark.slow),
+    ],
 )
 def test_memory_is_bounded(M: int, N: int, K: int) -> None:
     """Beside operands and result some 35 MB, whichever side is long."""

@@ -56,6 +56,7 @@ def test_the_heap_merges_as_the_steps_do(drawn: tuple[dict[Pair, tuple[int, int]
     assert merge_with_heap(piece, ranks) == merge_step_by_step(piece, ranks) == merge(piece, ranks)
 
 
+@pytest.mark.slow
 def test_a_long_piece_takes_no_quadratic_time() -> None:
     ranks = {(0, 0): (0, 1), (1, 1): (1, 2), (2, 2): (2, 3)}
     assert merge([0] * 200_000, ranks) == [3] * 25_000

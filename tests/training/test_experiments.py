@@ -49,6 +49,7 @@ def test_codecs_order_as_their_bits_do() -> None:
         assert error["LogFMT-8"] == pytest.approx(4 * error["LogFMT-10"], rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_narrower_fraction_and_wider_blocks_cost_the_gradient() -> None:
     rows = {row.way: row for row in gradient_errors(PARAMETERS, IDS, 32)}
     assert rows["BF16"].gradient < rows["E4M3 1x32"].gradient < rows["E5M2 1x32"].gradient
@@ -75,6 +76,7 @@ def test_the_kept_gradient_is_the_models() -> None:
     np.testing.assert_allclose(gradient, expected.buffer, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_experts_gradients_are_measured_and_rounded_too() -> None:
     entering, _ = linear_gradients(PARAMETERS, IDS)
     config, (B, T) = PARAMETERS.config, IDS[:, 1:].shape
