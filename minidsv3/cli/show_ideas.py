@@ -27,7 +27,6 @@ __all__ = ["SUBJECTS"]
 
 LONGEST, MOST_COMPUTED = 2**30, 20_000_000  # tokens; parameters of a model, and numbers of a cache, to run
 MOST_NEW, MOST_MERGES, MOST_TEXT = 200, 64, 20_000
-REHEARSAL = 80  # steps of the model that learns for a second
 WORDS = "low low low lower lower newest newest newest newest widest widest 図, 図, 図, 図"
 CORPUS_FILE, CORPUS_CHARACTERS = "bisect.py", 700
 
@@ -94,11 +93,11 @@ def _speculating(path: Path | None) -> "tuple[Model, Tokenizer, str, str]":
     if path is not None or newest_run("runs") is not None:
         model, tokenizer, folder = open_model(path)
         return model, tokenizer, str(folder), "def "
-    from minidsv3.show.rehearsal import rehearsed
+    from minidsv3.show.rehearsal import LEARNING_STEPS, rehearsed
 
-    said = f"a small model after {REHEARSAL} steps of training"
+    said = f"a small model after {LEARNING_STEPS} steps of training"
     talk().print(f"no run below ./runs: {said}; `minidsv3 run` makes a better one")
-    run = rehearsed(steps=REHEARSAL)
+    run = rehearsed(steps=LEARNING_STEPS)
     return run.model, run.tokenizer, said, "the grass is green"
 
 

@@ -108,7 +108,7 @@ def _read(folder: Path) -> Lesson:
         needs=tuple(table["needs"]),
         anchor=table["anchor"],
         task=exercise["task"],
-        functions=tuple(exercise.get("functions") or [exercise["function"]]),
+        functions=tuple(exercise["functions"]),
         op=exercise["op"],
         card=tuple(exercise.get("card", ())),
         hints=tuple(hints),

@@ -13,6 +13,7 @@ Does: draw. Does not: compute what is drawn, print.
 Next: minidsv3.show.curve
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,18 +33,18 @@ SHADES, PLAIN_SHADES = " ░▒▓█", " .+#@"  # of an expert's load: none, li
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-class _Line:
+class _Line(ABC):
     """Something that is one line of text in either alphabet."""
 
     style = ""
 
+    @abstractmethod
     def text(self, plain: bool, width: int = 0) -> str:
         """The line.  plain: in ASCII; width: characters there are, 0 if unbounded."""
-        raise NotImplementedError
 
+    @abstractmethod
     def describe(self) -> str:
         """What is seen, in numbers."""
-        raise NotImplementedError
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(self.text(options.ascii_only, options.max_width), style=self.style, no_wrap=True, end="")

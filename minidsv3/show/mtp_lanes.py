@@ -270,9 +270,9 @@ def _steps(
 
 def demo() -> Lanes:
     """What a model of two modules writes after eighty steps of training."""
-    from minidsv3.show.rehearsal import rehearsed
+    from minidsv3.show.rehearsal import LEARNING_STEPS, rehearsed
 
-    run = rehearsed(steps=80)
+    run = rehearsed(steps=LEARNING_STEPS)
     prompt = run.tokenizer.encode("the grass is green")
     return speculate(run.model, prompt, 16, run.tokenizer.token_bytes)
 

@@ -25,9 +25,10 @@ from minidsv3.model.parameters import Parameters
 from minidsv3.tokenizer import Tokenizer
 from minidsv3.training import Trainer, made_text, plan_for_steps, prepare, train_tokenizer
 
-__all__ = ["CONFIG", "PLAN", "STEPS", "Rehearsal", "rehearsed"]
+__all__ = ["CONFIG", "LEARNING_STEPS", "PLAN", "STEPS", "Rehearsal", "rehearsed"]
 
 STEPS, SEED = 12, 0
+LEARNING_STEPS = 80  # after these its drafts are often right; about a second
 CONFIG = ModelConfig.preset(
     "needle",
     dim=32,
